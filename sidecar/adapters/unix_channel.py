@@ -1,0 +1,127 @@
+"""Connects to the unix sockets of guest-agent channels, which QEMU serves, one client at a time."""
+
+import array
+import asyncio
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from sidecar.errors import ChannelUnreachableError, ForeignSocketError
+
+# All we ever have to say to an agent that keeps up fits many times; one that does not read is cut off.
+SEND_LIMIT_BYTES = 64 * 1024
+
+_SIOCOUTQ = 0x5411
+_UCRED = struct.Struct("3i")
+
+
+class UnixConnection(asyncio.Protocol):
+    """One connection to a channel; see ``engine.ports.Connection``."""
+
+    def __init__(self, receive_data: Callable[[bytes], None]) -> None:
+        self._receive_data = receive_data
+        self._transport: asyncio.Transport | None = None
+        self._closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._receive_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        self._closed.set()
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; a peer that lets ``SEND_LIMIT_BYTES`` pile up is cut off."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > SEND_LIMIT_BYTES:
+            self._transport.abort()
+
+    def unread_bytes(self) -> int:
+        """Bytes in our queue and in the socket's: unix(7) counts what the peer has not read (SIOCOUTQ)."""
+        if self._transport is None or self._transport.is_closing():
+            return 0
+        unread = array.array("i", [0])
+        fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), _SIOCOUTQ, unread)
+        return unread[0] + self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Close at once; what was not sent is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Returns when the connection is over."""
+        await self._closed.wait()
+
+
+class UnixDialer:
+    """See ``engine.ports.Dialer``."""
+
+    async def dial(self, path: str, pid: int, receive_data: Callable[[bytes], None]) -> UnixConnection:
+        """Connect to the socket at ``path``, never through a symbolic link, and make sure who serves it.
+
+        Raises:
+            ChannelUnreachableError: No socket there, nobody listens, or too many wait already.
+            ForeignSocketError: The process that listens is not ``pid``; closed, nothing was sent.
+        """
+        connection = _open(path)
+        try:
+            peer, _uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            if peer != pid:
+                raise ForeignSocketError(f"the channel's socket is served by process {peer}, not by QEMU ({pid})")
+            loop = asyncio.get_running_loop()
+            _, protocol = await loop.create_unix_connection(lambda: UnixConnection(receive_data), sock=connection)
+        except BaseException:
+            connection.close()
+            raise
+        return protocol
+
+    async def is_in_use(self, path: str) -> bool:
+        """Whether the kernel shows a client connected to a socket of this path; see ``proc_pid_net(5)``."""
+        table = await asyncio.to_thread(Path("/proc/net/unix").read_bytes)
+        return _has_client(table, os.fsencode(path))
+
+
+def _open(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    node = -1
+    try:
+        # The inode that was looked at is the one that is connected to, and a long path fits, too.
+        node = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not stat.S_ISSOCK(os.fstat(node).st_mode):
+            raise ChannelUnreachableError(f"{path!a} is no socket")
+        connection.connect(f"/proc/self/fd/{node}")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, OSError | ValueError):
+            raise ChannelUnreachableError(f"{path!a}: {error}") from error
+        raise
+    finally:
+        if node >= 0:
+            os.close(node)
+    return connection
+
+
+# In /proc/net/unix: reference count, protocol, flags, type (1: stream), state (3: connected), inode, path.
+_CONNECTED = b"03"
+
+
+def _has_client(table: bytes, path: bytes) -> bool:
+    for line in table.splitlines():
+        if line.endswith(path):
+            fields = line.split(None, 7)
+            if len(fields) == 8 and fields[5] == _CONNECTED and fields[7] == path:
+                return True
+    return False

@@ -1,0 +1,118 @@
+"""The configuration file: TOML, every key optional, unknown keys are errors.
+
+Source: contract, "Configuration (TOML; unknown keys are errors)".
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from sidecar.errors import ConfigurationError
+from sidecar.protocol.versions import parse_ovirt_cap
+
+DEFAULT_PATH = Path("/etc/sidecar/sidecar.toml")
+
+QGA_CHANNEL = "org.qemu.guest_agent.0"
+
+# One year; a longer deadline is a slip of the pen.
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
+_ChannelName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
+
+
+class LibvirtSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[libvirt]``: where libvirt is, and how soon a connection that hangs is given up."""
+
+    uri: str = "qemu:///system"
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 5
+
+
+class OvirtSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[ovirt]``: channels that speak the oVirt dialect, and their deadlines in seconds."""
+
+    channels: tuple[_ChannelName, ...] = ("ovirt-guest-agent.0", "com.redhat.rhevm.vdsm")
+    responsive_seconds: _Seconds = 120
+    absent_seconds: _Seconds = 120
+
+
+class UpgradeLevelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[upgrade_levels]``: caps, as ``parse_ovirt_cap`` reads them."""
+
+    ovirt: int | str = "max"
+
+
+class PathsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[paths]``: the hook's spool and the daemon's state directory."""
+
+    spool: _AbsolutePath = "/run/sidecar/spool"
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``: the least severe level that is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file, validated; defaults where the file is silent."""
+
+    libvirt: LibvirtSection = LibvirtSection()
+    ovirt: OvirtSection = OvirtSection()
+    upgrade_levels: UpgradeLevelsSection = UpgradeLevelsSection()
+    paths: PathsSection = PathsSection()
+    log: LogSection = LogSection()
+
+    @property
+    def ovirt_maximum(self) -> int:
+        """This host's highest oVirt API version after its cap."""
+        return parse_ovirt_cap(self.upgrade_levels.ovirt)
+
+
+def load_configuration(path: Path | None) -> Configuration:
+    """Read the file at ``path``; without one the default file, which may be missing.
+
+    Raises:
+        ConfigurationError: One line that names file, key and expectation.
+    """
+    file = path or DEFAULT_PATH
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        if path is None:
+            return Configuration()
+        raise ConfigurationError(f"{file}: no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    return parse_configuration(text, str(file))
+
+
+def parse_configuration(text: bytes, source: str) -> Configuration:
+    """As ``load_configuration``, from the file's bytes; ``source`` names the file in errors."""
+    try:
+        document: dict[str, Any] = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{source}: not TOML: {error}") from error
+    try:
+        configuration = msgspec.convert(document, Configuration)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{source}: {_explain(str(error))}") from error
+    if QGA_CHANNEL in configuration.ovirt.channels:
+        raise ConfigurationError(f"{source}: ovirt.channels: expected no {QGA_CHANNEL}, whose socket libvirt holds")
+    try:
+        parse_ovirt_cap(configuration.upgrade_levels.ovirt)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: upgrade_levels.ovirt: {error}") from error
+    return configuration
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's "problem - at `$.section.key`" round: the key first."""
+    problem, found, where = message.partition(" - at `")
+    key = where.rstrip("`").removeprefix("$.") if found else ""
+    if problem.startswith("Object contains unknown field `"):
+        field = problem.split("`")[1]
+        key = f"{key}.{field}" if key and key != "$" else field
+        return f"{key}: unknown key"
+    return f"{key or 'document'}: {problem[0].lower()}{problem[1:]}"

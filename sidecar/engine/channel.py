@@ -1,0 +1,285 @@
+"""One guest-agent channel of one running domain: its connection, its session, its deadlines, its row in the record."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
+from sidecar.engine.clocks import GuestClock, render_time
+from sidecar.engine.ports import Connection
+from sidecar.engine.settings import Surroundings
+from sidecar.errors import ForeignSocketError, TransportError
+from sidecar.protocol.ovirt_host import BadInput, ChannelView, HostSession, Port
+from sidecar.protocol.settling import Settling
+from sidecar.protocol.states import Reason, State, Step
+from sidecar.record.agreement import ChannelRow
+from sidecar.record.domain_xml import ChannelDevice
+
+logger = logging.getLogger(__name__)
+
+# QEMU reads what a connected host wrote within milliseconds of the guest's opening its end. What it has not read by
+# then, it will not read while another client is connected.
+BUSY_AFTER_S = 3.0
+
+# A program that holds the channel may restart at any time and must find it free: so we are never queued behind it
+# for long, and dial again only after two looks, this far apart, found nobody there.
+BUSY_RETRY_FIRST_S = 30.0
+BUSY_RETRY_LAST_S = 300.0
+
+_DIAL_WAIT = wait_exponential(multiplier=0.25, max=30)
+_INFINITY = float("inf")
+
+
+class Channel:
+    """A channel of the live XML while one QEMU process serves it.
+
+    ``run`` keeps it connected until it is cancelled; everything else is told to it by the ``Stay``. Whenever its
+    ``row`` or its ``heard`` may have changed it calls ``changed``.
+    """
+
+    def __init__(
+        self,
+        device: ChannelDevice,
+        pid: int,
+        label: str,
+        surroundings: Surroundings,
+        clock: GuestClock,
+        recorded: ChannelRow | None,
+        changed: Callable[[], None],
+    ) -> None:
+        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
+        self.device = device
+        self._pid, self._clock, self._surroundings = pid, clock, surroundings
+        self._label = label
+        self._changed = changed
+        settings = surroundings.settings
+        # What the XML says is known but not reported by an event: see Port.HEARD.
+        port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        self._session = HostSession(
+            maximum=settings.ovirt_maximum,
+            responsive_s=settings.responsive_s,
+            absent_s=settings.absent_s,
+            now=clock.now(),
+            port=port,
+        )
+        earlier = _read_view(recorded)
+        self._settling = Settling(earlier or self._session.view)
+        self._since = recorded.since if earlier and recorded else render_time(surroundings.wall_clock())
+        self._connection: Connection | None = None
+        self._attached = False
+        self._busy = False
+        self._unread_since: float | None = None
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._update()
+
+    # What the stay reads.
+
+    @property
+    def row(self) -> ChannelRow:
+        """The channel's element in the record, as it should be now."""
+        view = self._settling.settled
+        return ChannelRow(
+            name=self.device.name,
+            dialect="ovirt",
+            state=view.state,
+            version=str(view.version),
+            guest=None if view.guest is None else str(view.guest),
+            host=str(view.host),
+            since=self._since,
+            reason=view.reason,
+        )
+
+    @property
+    def view(self) -> ChannelView:
+        """The live view; gated sending goes by this, never by the record."""
+        return self._session.view
+
+    @property
+    def heard(self) -> bool:
+        """Whether the guest speaks here."""
+        return self._session.heard
+
+    @property
+    def port_open(self) -> bool:
+        """Whether the guest's end is known to be open."""
+        return self._session.port_open
+
+    # What the stay tells.
+
+    def port_changed(self, opened: bool) -> None:
+        """QEMU reports the guest's end."""
+        if opened:
+            self._session.port_opened(self._clock.now())
+            self._wanted.set()
+        else:
+            self._session.port_closed(self._clock.now())
+        self._update()
+
+    def stand_by(self) -> None:
+        """The guest speaks on the other oVirt channel: let go of this one."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self._session.stand_by(self._clock.now())
+            self._drop_connection()
+            self._update()
+
+    def wake(self) -> None:
+        """The other oVirt channel fell silent: listen here, too."""
+        self._wanted.set()
+
+    def clock_changed(self) -> None:
+        """The guest's clock started or stopped."""
+        self._update()
+
+    def settings_changed(self) -> None:
+        """The surroundings' settings were replaced."""
+        self._session.set_maximum(self._surroundings.settings.ovirt_maximum, self._clock.now())
+        self._update()
+
+    def close(self) -> None:
+        """The stay is over: no timer of ours fires any more, and the socket is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._drop_connection()
+
+    # Connecting.
+
+    async def run(self) -> None:
+        """Keep the channel connected; ends only by being cancelled."""
+        while True:
+            await self._wanted.wait()
+            connection = await self._dial()
+            if not self._wanted.is_set():
+                connection.close()
+                continue
+            self._connect(connection)
+            await connection.wait_closed()
+            if self._busy:
+                await self._wait_until_free()
+            elif self._connection is connection:
+                self._disconnect(Step.DISCONNECTED)
+                # A peer that accepts and hangs up at once must not make us spin.
+                await asyncio.sleep(BUSY_AFTER_S / 10)
+
+    async def _dial(self) -> Connection:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(TransportError), wait=_DIAL_WAIT, before_sleep=self._note_failure
+        )
+        return await retrying(self._surroundings.dialer.dial, self.device.path, self._pid, self._receive)
+
+    def _note_failure(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        if attempt.attempt_number == 1:
+            logger.warning("%s: %s", self._label, error)
+        step = Step.FOREIGN if isinstance(error, ForeignSocketError) else Step.UNREACHABLE
+        self._disconnect(step)
+
+    def _connect(self, connection: Connection) -> None:
+        self._connection, self._attached, self._unread_since = connection, False, None
+        self._session.connect(self._clock.now())
+        self._update()
+
+    def _disconnect(self, step: Step) -> None:
+        self._connection = None
+        self._session.disconnect(self._clock.now(), step)
+        self._update()
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _wait_until_free(self) -> None:
+        self._busy = False
+        wait_s = BUSY_RETRY_FIRST_S
+        free_looks = 0
+        while free_looks < 2:
+            await asyncio.sleep(BUSY_RETRY_FIRST_S if free_looks else wait_s)
+            free = not await self._surroundings.dialer.is_in_use(self.device.path)
+            free_looks = free_looks + 1 if free else 0
+            wait_s = min(2 * wait_s, BUSY_RETRY_LAST_S)
+
+    # Data and time.
+
+    def _receive(self, data: bytes) -> None:
+        self._attached = True
+        for event in self._session.receive_data(data, self._clock.now()):
+            if isinstance(event, BadInput):
+                logger.warning(
+                    "%s: bad input, further like it are only counted: %s: %s",
+                    self._label,
+                    event.code,
+                    event.detail,
+                )
+        self._update()
+
+    def _update(self) -> None:
+        """After anything happened: write what the session has to say, settle, and set the next timer."""
+        self._flush()
+        before = self._settling.settled
+        self._settling.update(self._session.view, self._clock.now())
+        after = self._settling.settled
+        if (before.state, before.version) != (after.state, after.version):
+            self._since = render_time(self._surroundings.wall_clock())
+        self._set_timer()
+        self._changed()
+
+    def _flush(self) -> None:
+        data = self._session.data_to_send()
+        if self._connection is None:
+            return
+        if data:
+            self._connection.send(data)
+        if self._attached or not self._session.port_open or not self._connection.unread_bytes():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = self._clock.now()
+
+    @property
+    def _deadline(self) -> float:
+        busy = _INFINITY if self._unread_since is None else self._unread_since + BUSY_AFTER_S
+        return min(self._session.deadline, self._settling.deadline, busy)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._deadline
+        if self._clock.running and deadline < _INFINITY:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._clock.to_loop_time(deadline), self._tick)
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        self._session.tick(now)
+        if self._unread_since is not None and now >= self._unread_since + BUSY_AFTER_S:
+            self._give_way()
+        self._update()
+
+    def _give_way(self) -> None:
+        self._unread_since = None
+        if self._connection is None or not self._connection.unread_bytes():
+            return
+        logger.warning("%s: another program holds the channel; it is left to it", self._label)
+        self._busy = True
+        self._session.disconnect(self._clock.now(), Step.BUSY)
+        self._drop_connection()
+
+
+def _read_view(row: ChannelRow | None) -> ChannelView | None:
+    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write."""
+    if row is None or row.dialect != "ovirt":
+        return None
+    try:
+        return ChannelView(
+            State(row.state),
+            int(row.version),
+            None if row.guest is None else int(row.guest),
+            int(row.host),
+            None if row.reason is None else Reason(row.reason),
+        )
+    except ValueError:
+        return None

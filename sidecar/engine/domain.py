@@ -1,0 +1,146 @@
+"""One domain: takes notices one after the other, looks at libvirt when in doubt, and hands over to its stay."""
+
+import asyncio
+import logging
+from uuid import UUID
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from sidecar.engine.notices import (
+    DomainNotice,
+    Happening,
+    LifecycleNotice,
+    LookNotice,
+    PortNotice,
+    RecordNotice,
+)
+from sidecar.engine.ports import Activity, DomainSnapshot
+from sidecar.engine.settings import Surroundings
+from sidecar.engine.stay import Stay, Turn
+from sidecar.errors import HypervisorDownError, HypervisorError
+from sidecar.record.agreement import Origin
+
+logger = logging.getLogger(__name__)
+
+# More than libvirt sends of one domain while a look is under way. What does not fit is replaced by one more look.
+INBOX_LIMIT = 64
+
+
+class Domain:
+    """See the module. ``notify`` never blocks; ``run`` returns when the domain is gone, and ``closed`` is set then."""
+
+    def __init__(self, uuid: UUID, name: str, surroundings: Surroundings) -> None:
+        self.uuid, self.name = uuid, name
+        self.closed = False
+        self._surroundings = surroundings
+        self._inbox: asyncio.Queue[DomainNotice] = asyncio.Queue(INBOX_LIMIT)
+        self._overflowed = False
+        self._look_pending = False
+        self._stay: Stay | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def notify(self, notice: DomainNotice) -> None:
+        """Take a notice; a look that is pending already is not queued twice."""
+        if isinstance(notice, LookNotice):
+            if self._look_pending:
+                return
+            self._look_pending = True
+        try:
+            self._inbox.put_nowait(notice)
+        except asyncio.QueueFull:
+            self._overflowed = True
+
+    def settings_changed(self) -> None:
+        """The configuration was read again."""
+        if self._stay is not None:
+            self._stay.settings_changed()
+
+    def connection_renewed(self) -> None:
+        """Libvirt was away: look again, and believe no old event."""
+        if self._stay is not None:
+            self._stay.connection_renewed()
+        self.notify(LookNotice(self.uuid))
+
+    async def run(self) -> None:
+        """Handle notices until the domain is gone."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not await self._handle_next(group):
+                    pass
+                await self._end_stay()
+        finally:
+            self.closed = True
+
+    async def _handle_next(self, group: asyncio.TaskGroup) -> bool:
+        """Handle one notice; says whether the domain is gone and nothing more was said of it."""
+        if self._overflowed and self._inbox.empty():
+            self._overflowed = False
+            await self._look(group)
+        notice = await self._inbox.get()
+        match notice:
+            case LookNotice(first_sight=first_sight):
+                self._look_pending = False
+                await self._look(group, came=Origin.ATTACH if first_sight else None)
+            case LifecycleNotice():
+                await self._follow(notice, group)
+            case PortNotice(alias=alias, opened=opened) if self._stay is not None:
+                self._stay.port_changed(alias, opened)
+            case RecordNotice() if self._stay is not None:
+                self._stay.record_touched()
+        return self._stay is None and self._inbox.empty()
+
+    async def _follow(self, notice: LifecycleNotice, group: asyncio.TaskGroup) -> None:
+        stay = self._stay
+        match notice.happening:
+            case Happening.STOPPED:
+                await self._end_stay()
+            case Happening.STARTED:
+                await self._look(group, came=notice.origin)
+            case Happening.REDEFINED:
+                if stay is not None:
+                    stay.record_touched()
+            case _ if stay is None:
+                await self._look(group, came=notice.origin)
+            case Happening.RESUMED:
+                stay.turn(Turn.RUNS, notice.origin, job_over=True)
+            case Happening.RESUMED_POSTCOPY:
+                stay.turn(Turn.RUNS, notice.origin)
+            case Happening.SUSPENDED:
+                stay.turn(Turn.STANDS)
+
+    async def _look(self, group: asyncio.TaskGroup, *, came: Origin | None = None) -> None:
+        """Look at libvirt; ``came`` is how the domain came, where the notice that makes us look tells."""
+        try:
+            snapshot = await self._inspect()
+        except HypervisorError as error:
+            level = logging.INFO if isinstance(error, HypervisorDownError) else logging.WARNING
+            logger.log(level, "%s: cannot look at the domain: %s", ascii(self.name), error)
+            return
+        if snapshot is None:
+            await self._end_stay()
+            return
+        if came is Origin.ATTACH and snapshot.activity is Activity.INCOMING:
+            came = None  # its guest is not here yet, and will be seen arriving
+        if self._stay is None or self._stay.run_token != snapshot.run:
+            await self._end_stay()
+            self.name = snapshot.name
+            self._stay = Stay(snapshot, self._surroundings)
+            self._task = group.create_task(self._stay.run(snapshot, came))
+        else:
+            self._stay.look(snapshot, came)
+
+    async def _inspect(self) -> DomainSnapshot | None:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(HypervisorError),
+            wait=wait_exponential(multiplier=0.25, max=2),
+            stop=stop_after_attempt(4),
+            reraise=True,
+        )
+        return await retrying(self._surroundings.hypervisor.inspect_domain, self.uuid)
+
+    async def _end_stay(self) -> None:
+        self._stay = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,0 +1,238 @@
+"""One QEMU process's stay on this host: its phase, its channels, its record.
+
+A stay begins when a domain is first seen under a new ``run`` token and ends with the process. Its arrival is counted
+once: when the guest first runs here (a paused start: when it started), or never, when a migration is cancelled.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+from types import MappingProxyType
+
+from sidecar.engine.channel import Channel
+from sidecar.engine.clocks import GuestClock, render_time
+from sidecar.engine.ports import Activity, DomainSnapshot
+from sidecar.engine.recorder import Recorder
+from sidecar.engine.settings import Surroundings
+from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
+from sidecar.record.domain_xml import ChannelDevice
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """Where the guest is."""
+
+    EXPECTED = "QEMU is here, its guest not yet: attached, first words queued, nothing counted or written"
+    RUNNING = "the guest runs here"
+    PAUSED = "the guest is here and stands"
+
+
+class Turn(Enum):
+    """What can happen to the guest's CPUs."""
+
+    RUNS = "they run"
+    STANDS = "they stand"
+    HERE_PAUSED = "they stand, and the guest belongs here already: a paused start"
+
+
+PHASES: Mapping[tuple[Phase, Turn], Phase] = MappingProxyType(
+    {
+        (Phase.EXPECTED, Turn.RUNS): Phase.RUNNING,
+        (Phase.EXPECTED, Turn.HERE_PAUSED): Phase.PAUSED,
+        (Phase.RUNNING, Turn.STANDS): Phase.PAUSED,
+        (Phase.RUNNING, Turn.HERE_PAUSED): Phase.PAUSED,
+        (Phase.PAUSED, Turn.RUNS): Phase.RUNNING,
+    }
+)
+"""Every legal move; leaving EXPECTED is the arrival."""
+
+
+class Stay:
+    """See the module. ``run`` owns the tasks; the other methods are told by the ``Domain``, on the loop's thread."""
+
+    def __init__(self, snapshot: DomainSnapshot, surroundings: Surroundings) -> None:
+        """Read what came along; nothing is dialled or written before ``run``."""
+        self.run_token = snapshot.run
+        self._surroundings = surroundings
+        self._uuid, self._pid = snapshot.uuid, snapshot.pid
+        self._label = ascii(snapshot.name)
+        self._phase = Phase.EXPECTED
+        self._clock = GuestClock(asyncio.get_running_loop().time)
+        self._record_present = snapshot.record_present
+        self._own = self._is_own(snapshot.record)
+        self._count = snapshot.record.arrivals if snapshot.record else 0
+        if snapshot.record_present and snapshot.record is None:
+            logger.warning("%s: the record that came along is broken; its count starts anew", self._label)
+        self._origin: Origin | None = None
+        self._arrival: Agreement | None = None
+        self._channels: dict[str, Channel] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._logged: dict[str, ChannelRow] = {}
+        own = snapshot.record if self._own else None
+        self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, self._log_record)
+        if own is not None:
+            self._arrival = own
+            self._logged = {row.name: row for row in own.channels}
+
+    def _is_own(self, record: Agreement | None) -> bool:
+        identity = self._surroundings.identity
+        return record is not None and (record.host_uuid, record.run) == (identity.uuid, self.run_token)
+
+    async def run(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
+        """Attach to the channels and keep the record, until cancelled; closes every connection on the way out."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._recorder.run())
+                self.look(snapshot, came)
+        finally:
+            for channel in self._channels.values():
+                channel.close()
+
+    # What the domain tells.
+
+    def look(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
+        """Take a fresh look at the same QEMU process; ``came``: how it came, when the notice behind the look tells."""
+        self._origin = came or self._origin or snapshot.origin
+        self._replace_channels(snapshot.channels)
+        if snapshot.activity is Activity.RUNNING:
+            self.turn(Turn.RUNS)
+        elif snapshot.activity is Activity.PAUSED:
+            # A guest that was restored or migrated in, and left paused, arrives when it resumes.
+            here = self._own or self._origin in (Origin.START, Origin.ATTACH)
+            self.turn(Turn.HERE_PAUSED if here else Turn.STANDS)
+        self._recorder.look_again()
+
+    def turn(self, turn: Turn, told: Origin | None = None, *, job_over: bool = False) -> None:
+        """The guest's CPUs started or stopped.
+
+        Args:
+            turn: Which.
+            told: How the domain came, as far as libvirt's event tells.
+            job_over: The event also means that no job holds the domain (but for its last milliseconds).
+        """
+        phase = PHASES.get((self._phase, turn))
+        if phase is not None:
+            arriving = self._phase is Phase.EXPECTED
+            self._phase = phase
+            self._set_clock()
+            if arriving:
+                self._arrive(self._origin or told or Origin.ATTACH)
+            self._publish(at_once=job_over)
+        if job_over and self._phase is not Phase.EXPECTED:
+            self._recorder.look_again(at_once=True)
+
+    def _set_clock(self) -> None:
+        if self._phase is Phase.RUNNING:
+            self._clock.start()
+        else:
+            self._clock.stop()
+        for channel in self._channels.values():
+            channel.clock_changed()
+
+    def port_changed(self, alias: str, opened: bool) -> None:
+        """QEMU reports the guest's end of the channel with this device alias."""
+        for channel in self._channels.values():
+            if channel.device.alias == alias:
+                channel.port_changed(opened)
+
+    def record_touched(self) -> None:
+        """Somebody wrote or removed our element, or defined the configuration anew."""
+        self._recorder.record_touched()
+
+    def settings_changed(self) -> None:
+        """The configuration was read again."""
+        for channel in self._channels.values():
+            channel.settings_changed()
+
+    def connection_renewed(self) -> None:
+        """Libvirt was away."""
+        self._recorder.connection_renewed()
+
+    # The arrival.
+
+    def _arrive(self, origin: Origin) -> None:
+        if self._arrival is not None:
+            return  # counted already, by us or by the daemon before us
+        identity = self._surroundings.identity
+        self._arrival = Agreement(
+            host=identity.hostname,
+            host_uuid=identity.uuid,
+            run=self.run_token,
+            arrival=origin,
+            arrivals=min(self._count + 1, ARRIVALS_LIMIT - 1),
+            arrived=render_time(self._surroundings.wall_clock()),
+            channels=(),
+        )
+        logger.info("%s: arrived (%s), arrival %d", self._label, origin, self._arrival.arrivals)
+
+    def _publish(self, *, at_once: bool = False) -> None:
+        if self._arrival is None or self._phase is Phase.EXPECTED:
+            return
+        if not self._channels and not self._record_present:
+            return
+        rows = tuple(channel.row for channel in self._channels.values())
+        self._recorder.want(replace(self._arrival, channels=rows), at_once=at_once)
+
+    def _log_record(self, agreement: Agreement) -> None:
+        """One line a channel whose row changed; as often as the record is written, and no oftener."""
+        for row in agreement.channels:
+            if self._logged.get(row.name) != row:
+                self._logged[row.name] = row
+                verdict = f"{row.state} {row.version}" if row.state == "agreed" else row.state
+                reason = f", {row.reason}" if row.reason else ""
+                offer = "none" if row.guest is None else row.guest
+                logger.info(
+                    "%s: %s: %s (guest %s, host %s%s)",
+                    self._label,
+                    row.name,
+                    verdict,
+                    offer,
+                    row.host,
+                    reason,
+                )
+
+    # The channels.
+
+    def _replace_channels(self, devices: tuple[ChannelDevice, ...]) -> None:
+        for name, channel in list(self._channels.items()):
+            if not any(_same_socket(channel.device, device) for device in devices):
+                del self._channels[name]
+                channel.close()
+                self._tasks.pop(name).cancel()
+        for device in devices:
+            if device.name not in self._channels:
+                self._add_channel(device)
+        self._channels_changed()
+
+    def _add_channel(self, device: ChannelDevice) -> None:
+        recorded = next((row for row in self._logged.values() if row.name == device.name), None) if self._own else None
+        channel = Channel(
+            device,
+            self._pid,
+            f"{self._label}: {device.name}",
+            self._surroundings,
+            self._clock,
+            recorded,
+            self._channels_changed,
+        )
+        self._channels[device.name] = channel
+        assert self._group is not None
+        self._tasks[device.name] = self._group.create_task(channel.run())
+
+    def _channels_changed(self) -> None:
+        speaking = any(channel.heard for channel in self._channels.values())
+        for channel in self._channels.values():
+            if speaking and not channel.heard and not channel.port_open:
+                channel.stand_by()
+            elif not speaking:
+                channel.wake()
+        self._publish()
+
+
+def _same_socket(one: ChannelDevice, other: ChannelDevice) -> bool:
+    return (one.name, one.alias, one.path) == (other.name, other.alias, other.path)

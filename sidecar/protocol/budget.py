@@ -1,0 +1,30 @@
+"""How often something may happen: at most so many times in any window of time."""
+
+from collections import deque
+
+
+class Budget:
+    """At most ``limit`` uses in any ``window_s`` seconds; time is passed in (monotonic seconds)."""
+
+    __slots__ = ("_uses", "_window_s")
+
+    def __init__(self, limit: int, window_s: float) -> None:
+        self._uses: deque[float] = deque(maxlen=limit)
+        self._window_s = window_s
+
+    def next_free(self) -> float:
+        """The time from which one more use is allowed; in the past (or ``-inf``) when it is allowed already."""
+        if len(self._uses) < (self._uses.maxlen or 0):
+            return float("-inf")
+        return self._uses[0] + self._window_s
+
+    def take(self, now: float) -> bool:
+        """Use it once if that is allowed; says whether it was."""
+        if now < self.next_free():
+            return False
+        self._uses.append(now)
+        return True
+
+    def used(self, now: float) -> int:
+        """How many uses the window that ends now holds."""
+        return sum(1 for use in self._uses if use > now - self._window_s)

@@ -1,0 +1,353 @@
+"""The host's end of the oVirt dialect: one session negotiates with one channel's agent during one arrival.
+
+The rules, each of which closes a hole that an implementation fell into (cases of docs/protocol.md):
+
+* The agent's version is unknown at every arrival, new connection and opening of the guest's end, whatever was
+  recorded. The first heartbeat that offers 1 or more is answered with ``api-version`` even when the number equals
+  the recorded one; after that only a change of the common version is.
+* ``api-version`` carries 1 to this host's maximum, never 0 and never a negative number (which mutes an original
+  agent for good). A host capped to 0 says ``refresh`` without ``apiVersion``, which drops the agent to 0.
+* ``refresh`` goes out once a connection. Nothing a guest says is answered with ``refresh``, or the agents that
+  answer it with ``session-startup`` would keep both ends busy for ever.
+* One 0 is the greeting of a freshly started agent, not a verdict; the second in a row is.
+* Everything a guest can repeat has a budget: see ``RENEGOTIATION_LIMIT``.
+
+The session has inputs (``connect``, ``receive_data``, ``port_opened``, ``tick``…), ``data_to_send`` for the bytes to
+write, ``deadline`` for when it wants to be told the time, and ``view`` for what it knows. Times are monotonic
+seconds of a clock that stands still while the domain does.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+import msgspec
+
+from sidecar.protocol.budget import Budget
+from sidecar.protocol.framing import LineSplitter
+from sidecar.protocol.ovirt_messages import GUEST_TO_HOST, HOST_TO_GUEST, render_message, require_allowed
+from sidecar.protocol.states import Reason, Stage, State, Step, advance
+from sidecar.protocol.versions import OFFER_LIMIT, common_version
+
+# A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts and six refreshes a
+# minute are more than any honest agent needs, and few enough for an XML write each.
+RENEGOTIATION_LIMIT = 6
+RENEGOTIATION_WINDOW_S = 60.0
+
+# While a guest flaps, these would come and go with it.
+_FLAPPING_HIDES = (None, Reason.NOT_HEARD, Reason.AGENT_RESTARTED)
+
+_INFINITY = float("inf")
+
+
+class Port(Enum):
+    """What is known of the guest's end of the channel."""
+
+    UNKNOWN = "no word of it yet"
+    CLOSED = "reported closed"
+    HEARD = "open, known by what it said or by the XML; the report of its opening may still follow"
+    OPEN = "reported open"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """What one end of a negotiation knows, as a value.
+
+    ``version`` is the agreed version, 0 when there is none; ``guest`` the guest's last valid offer since its version
+    became unknown, ``None`` when it made none; ``host`` this host's maximum after its cap. ``reason`` is set
+    whenever ``state`` is not agreed, or a warning applies.
+    """
+
+    state: State
+    version: int
+    guest: int | None
+    host: int
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadInput:
+    """The guest sent something unusable; given out once a session and ``code``, further ones are only counted.
+
+    ``detail`` is ASCII and short, safe for a log line.
+    """
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A message that the table knows came in, heartbeats included."""
+
+    name: str
+
+
+Event = BadInput | MessageReceived
+
+
+class _Line(msgspec.Struct, frozen=True):
+    name: str = msgspec.field(name="__name__")
+    api_version: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="apiVersion", default=msgspec.UNSET)
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_OFFER: msgspec.json.Decoder[int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=OFFER_LIMIT)])
+# msgspec raises three unrelated classes for bad input: syntax or shape, text that is not UTF-8, and nesting.
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class HostSession:
+    """Negotiates with the agent behind one channel; see the module for the rules."""
+
+    def __init__(self, *, maximum: int, responsive_s: float, absent_s: float, now: float, port: Port) -> None:
+        """Start with everything unknown.
+
+        Args:
+            maximum: This host's highest version after its cap, 0 to 4.
+            responsive_s: How long a heartbeat counts.
+            absent_s: How long the guest may take to open its end.
+            now: The arrival, in the session's seconds.
+            port: What the live XML says of the guest's end.
+        """
+        self._maximum = maximum
+        self._responsive_s, self._absent_s = responsive_s, absent_s
+        self._port = port
+        self._stage = Stage.UNHEARD
+        self._version = 0
+        self._offer: int | None = None
+        self._told: int | None = None
+        self._connected = self._refreshed = False
+        self._since = self._heard_at = now
+        self._flapping_until = -_INFINITY
+        self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
+        self._refreshes = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
+        self._lines = LineSplitter()
+        self._outgoing = bytearray()
+        self.bad_input: Counter[str] = Counter()
+        self._now = now
+
+    # What is known.
+
+    @property
+    def view(self) -> ChannelView:
+        """The live state; a stale ``agreed`` never shows here."""
+        reason = self._stage.reason
+        if reason in _FLAPPING_HIDES and self._now < self._flapping_until:
+            reason = Reason.FLAPPING
+        return ChannelView(self._stage.state, self._version, self._offer, self._maximum, reason)
+
+    @property
+    def port_open(self) -> bool:
+        """Whether the guest's end is known to be open."""
+        return self._port in (Port.HEARD, Port.OPEN)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a heartbeat decided something that still holds."""
+        return self._stage.state in (State.AGREED, State.UNVERSIONED) or self._stage is Stage.RESTARTED
+
+    def require_sendable(self, name: str) -> None:
+        """Raise ``MessageNotAllowedError`` unless the message may go to the guest now."""
+        require_allowed(HOST_TO_GUEST, name, self._version)
+
+    # Our own connection.
+
+    def connect(self, now: float) -> None:
+        """Our end of a new connection is up: nothing is known, and ``refresh`` goes out."""
+        self._now = now
+        self._connected = True
+        self._lines = LineSplitter()
+        self._outgoing.clear()
+        self._forget(Step.CONNECTED)
+        self._send_refresh()
+
+    def disconnect(self, now: float, step: Step = Step.DISCONNECTED) -> None:
+        """Our end is down, or could not be brought up; ``step`` says how."""
+        self._now = now
+        self._connected = self._refreshed = False
+        self._outgoing.clear()
+        self._forget(step)
+
+    # The guest's end.
+
+    def port_opened(self, now: float) -> None:
+        """QEMU reports that the guest opened its end."""
+        self._now = now
+        # QEMU merges reports within a second: open after open means that a close between them was swallowed. Open
+        # after HEARD is the report of what we know already.
+        if self._port is not Port.HEARD:
+            self._meet_peer(lost_track=self._port is Port.OPEN)
+        self._port = Port.OPEN
+
+    def port_closed(self, now: float) -> None:
+        """QEMU reports that the guest closed its end."""
+        self._now = now
+        if self.port_open:
+            self._refreshed = False  # what we said went to an agent that is gone
+            self._forget(Step.CLOSED)
+        self._port = Port.CLOSED
+
+    def _meet_peer(self, *, lost_track: bool = False) -> None:
+        if lost_track:
+            self._refreshed = False
+        self._since = self._now
+        self._forget(Step.OPENED)
+        if not self._connected or self._refreshed:
+            return  # it waits unread in the port since before the guest opened it
+        if self._refreshes.take(self._now):
+            self._send_refresh()
+        else:
+            self._suppress()
+
+    # What the guest says.
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Take bytes from the guest; whatever they are, the next good line is still read."""
+        self._now = now
+        if not self.port_open:
+            if self._port is Port.CLOSED:
+                self._meet_peer()  # it opened and spoke before QEMU reported the opening
+            self._port = Port.HEARD
+        events: list[Event] = []
+        for line in self._lines.receive_data(data):
+            if line is None:
+                self._complain("line-too-long", "a line over the limit was dropped", events)
+            elif line and not line.isspace():
+                self._receive_line(line, events)
+        return events
+
+    def _receive_line(self, line: bytes, events: list[Event]) -> None:
+        try:
+            message = _LINE.decode(line)
+        except _DECODE_ERRORS as error:
+            self._complain("bad-message", f"{type(error).__name__}: {str(error)[:120]!a}", events)
+            return
+        if message.name not in GUEST_TO_HOST:
+            self._complain("unknown-message", f"{message.name[:64]!a}", events)
+            return
+        if message.name == "heartbeat":
+            self._receive_heartbeat(self._parse_offer(message.api_version, events))
+        events.append(MessageReceived(message.name))
+
+    def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
+        if raw is msgspec.UNSET:
+            return None
+        try:
+            return _OFFER.decode(raw)
+        except _DECODE_ERRORS:
+            self._complain("bad-version", f"apiVersion {bytes(raw)[:64]!a} is no version", events)
+            return None
+
+    def _complain(self, code: str, detail: str, events: list[Event]) -> None:
+        self.bad_input[code] += 1
+        if self.bad_input[code] == 1:
+            events.append(BadInput(code, detail))
+
+    def _receive_heartbeat(self, offer: int | None) -> None:
+        self._heard_at = self._now
+        if self._stage is Stage.SILENT:
+            self._told = None  # who was silent may have been restarted meanwhile
+        self._offer = offer
+        self._decide(offer)
+
+    # The decision.
+
+    def _decide(self, offer: int | None) -> None:
+        if self._maximum == 0:
+            self._conclude(Step.CAPPED, 0)
+        elif offer is None:
+            self._told = None
+            self._conclude(Step.NO_OFFER, 0)
+        elif offer == 0:
+            self._told = None
+            self._conclude(Step.ZERO, 0)
+        else:
+            self._conclude(Step.OFFER, common_version(offer, self._maximum))
+
+    def _conclude(self, step: Step, version: int) -> None:
+        stage = advance(self._stage, step)
+        news = (stage, version) != (self._stage, self._version) or (version > 0 and self._told != version)
+        if not news:
+            return
+        # The lone zero only lowers our guard; it is no verdict and costs nothing.
+        if stage is not Stage.RESTARTED and not self._verdicts.take(self._now):
+            self._suppress()
+            return
+        self._stage, self._version = stage, version
+        if version > 0 and self._told != version:
+            self._told = version
+            self._send("api-version", {"apiVersion": version})
+
+    def _suppress(self) -> None:
+        self._flapping_until = self._now + RENEGOTIATION_WINDOW_S
+        self._forget(Step.SUPPRESSED)
+
+    def _forget(self, step: Step) -> None:
+        """Nothing is agreed any more, and the agent's version is unknown."""
+        self._stage = advance(self._stage, step)
+        self._version, self._told = 0, None
+        if step in (Step.OPENED, Step.CONNECTED, Step.SUPPRESSED):
+            self._offer = None
+
+    def set_maximum(self, maximum: int, now: float) -> None:
+        """This host's cap changed: renegotiate at once with what the guest is known to offer."""
+        self._now = now
+        if maximum == self._maximum:
+            return
+        refresh = self._connected and (maximum == 0 or self._maximum == 0)
+        decided, offer = self.heard, self._offer
+        self._maximum = maximum
+        self._forget(Step.CONNECTED)
+        if refresh:
+            self._send_refresh()
+        if decided:
+            self._offer = offer
+            self._decide(offer)
+
+    # Bytes to write.
+
+    def data_to_send(self) -> bytes:
+        """What has to be written to the channel now; each byte is given out once."""
+        data = bytes(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    def _send_refresh(self) -> None:
+        self._refreshed = True
+        self._send("refresh", {"apiVersion": self._maximum} if self._maximum else {})
+
+    def _send(self, name: str, arguments: dict[str, object]) -> None:
+        self._outgoing += render_message(HOST_TO_GUEST, name, self._version, arguments)
+
+    # Time.
+
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` wants to be called; infinity when nothing is due."""
+        due = _INFINITY
+        if self._stage is not advance(self._stage, Step.SILENCE) and self.port_open:
+            due = self._silent_from
+        elif self._stage is not advance(self._stage, Step.OVERDUE):
+            due = self._since + self._absent_s
+        if self._now < self._flapping_until:
+            due = min(due, self._flapping_until)
+        return due
+
+    @property
+    def _silent_from(self) -> float:
+        return max(self._since, self._heard_at) + self._responsive_s
+
+    def tick(self, now: float) -> None:
+        """Tell the session the time; changes the view when a deadline has passed."""
+        self._now = now
+        if self.port_open:
+            if now >= self._silent_from:
+                self._forget(Step.SILENCE)
+        elif now >= self._since + self._absent_s:
+            self._forget(Step.OVERDUE)
+
+    def stand_by(self, now: float) -> None:
+        """The guest speaks on the domain's other oVirt channel; this one is not needed."""
+        self.disconnect(now, Step.STOOD_BY)

@@ -1,0 +1,56 @@
+"""Reads what we need out of a live domain XML: our channels and the record that came along."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from sidecar.record.agreement import NAMESPACE, Agreement, read_agreement
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDevice:
+    """One virtio channel of the live XML.
+
+    ``alias`` is the device's name in QEMU's events; ``path`` the unix socket that QEMU serves; ``opened`` whether the
+    guest's end is open as far as libvirt knows, ``None`` when it does not say.
+    """
+
+    name: str
+    alias: str
+    path: str
+    opened: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainXml:
+    """What one domain XML told. ``record_present`` is set also when the record is broken (``record`` is ``None``)."""
+
+    channels: tuple[ChannelDevice, ...]
+    record: Agreement | None
+    record_present: bool
+
+
+def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
+    """Read a domain XML, as libvirt gives it; only channels whose target name is in ``names`` are kept."""
+    root = ElementTree.fromstring(text)
+    element = root.find(f"./metadata/{{{NAMESPACE}}}agreement")
+    return DomainXml(
+        channels=tuple(_channels(root, names)),
+        record=None if element is None else read_agreement(element),
+        record_present=element is not None,
+    )
+
+
+def _channels(root: ElementTree.Element, names: Collection[str]) -> list[ChannelDevice]:
+    devices: dict[str, ChannelDevice] = {}
+    for channel in root.iterfind("./devices/channel[@type='unix']"):
+        target, source, alias = channel.find("target"), channel.find("source"), channel.find("alias")
+        if target is None or source is None or alias is None:
+            continue  # a domain that does not run has neither socket nor alias
+        name, path = target.get("name", ""), source.get("path", "")
+        if target.get("type") != "virtio" or name not in names or not path or source.get("mode") != "bind":
+            continue
+        state = target.get("state")
+        opened = None if state is None else state == "connected"
+        devices.setdefault(name, ChannelDevice(name, alias.get("name", ""), path, opened))
+    return list(devices.values())
