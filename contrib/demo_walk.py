@@ -1,0 +1,137 @@
+"""The walk of ``contrib/demo``: one guest, two hosts, four stops."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from time import monotonic
+from types import FrameType
+from xml.etree import ElementTree
+
+from tests.lab.domain_xml import OVIRT_PORT, AgentSpec, GuestSpec
+from tests.lab.guest import Guest
+from tests.lab.host import Host
+from tests.lab.laboratory import Laboratory, reason_against
+from tests.lab.waiting import wait_for
+
+AGREEMENT_TIMEOUT_S = 30.0
+XPATH = '//*[local-name()="agreement"]'
+# An original oVirt agent speaks every 5 s; a demo that waits for it would mostly show waiting.
+AGENT = AgentSpec(era="1.0.16", heartbeat_s=0.5)
+
+
+class Stage:
+    """What the walk says: one line while something goes on, which its outcome replaces on a terminal."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._stop = 0
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Say what goes on; on a terminal the line is gone when it is done, in a pipe there is none."""
+        if self._terminal:
+            print(f"\r\x1b[K... {what}", end="", flush=True)
+        try:
+            yield
+        finally:
+            if self._terminal:
+                print("\r\x1b[K", end="", flush=True)
+
+    def show(self, what: str, guest: Guest) -> None:
+        """One stop: the agreement as virsh shows it, and how long it took."""
+        self._stop += 1
+        with self.doing("waiting for the agreement"):
+            text = wait_for(
+                lambda: agreed_here(guest), AGREEMENT_TIMEOUT_S, f"{guest.name} to agree on {guest.here.name}"
+            )
+        record = ElementTree.fromstring(text)
+        channel = record[0]
+        took = datetime.fromisoformat(channel.attrib["since"]) - datetime.fromisoformat(record.attrib["arrived"])
+        print(f"{self._stop}. {what}: version {channel.attrib['version']}", end=" ")
+        print(f"agreed {took.total_seconds() * 1000:.0f} ms after the arrival")
+        print(f"   # virsh dumpxml {guest.name} --xpath '{XPATH}'")
+        print("".join(f"   {line}\n" for line in text.splitlines()), flush=True)
+
+
+def agreed_here(guest: Guest) -> str | None:
+    """The record's text, once it is this host's and agreed."""
+    text = guest.here.virsh("dumpxml", guest.name, "--xpath", XPATH, check=False).strip()
+    if not text:
+        return None
+    record = ElementTree.fromstring(text)
+    agreed = all(channel.get("state") == "agreed" for channel in record)
+    return text if record.get("host") == guest.here.name and len(record) and agreed else None
+
+
+def start_host(lab: Laboratory, stage: Stage, name: str, configuration: str) -> Host:
+    """A host with libvirtd, the hook and the daemon."""
+    with stage.doing(f"starting host {name}: libvirtd, hook, sidecard"):
+        host = lab.host(name)
+        host.install_hook()
+        host.start_sidecard(configuration)
+        return host
+
+
+def walk(lab: Laboratory, stage: Stage) -> None:
+    """The four stops."""
+    with stage.doing("building the guest's image, once"):
+        guest = lab.guest(GuestSpec(name="vm1", channels=(OVIRT_PORT,), agent=AGENT))
+    alpha = start_host(lab, stage, "alpha", "")
+    beta = start_host(lab, stage, "beta", "[upgrade_levels]\novirt = 2\n")
+    print("Host alpha speaks oVirt API versions up to 4, host beta is capped to 2.")
+    print(f"The guest's agent, scripted after oVirt's {AGENT.era}, knows 3; a heartbeat every {AGENT.heartbeat_s} s.\n")
+
+    def step(what: str, action: Callable[[], None]) -> None:
+        with stage.doing(what):
+            action()
+        stage.show(what, guest)
+
+    guest.define(alpha)
+    step("vm1 boots on alpha", guest.start)
+    step("vm1 migrates to beta", lambda: guest.migrate(beta))
+    step("vm1 migrates back to alpha", lambda: guest.migrate(alpha))
+    with stage.doing("saving vm1"):
+        alpha.virsh("managedsave", guest.name)
+    step("vm1 is saved and restored on alpha", guest.start)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the demo like Ctrl-C does: with everything put away."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Exit code: 0 when every stop agreed and nothing was left behind."""
+    reason = reason_against()
+    if reason is not None:
+        print(f"demo: the laboratory cannot run here: {reason}", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, interrupt)
+    stage, started = Stage(), monotonic()
+    lab = Laboratory()
+    status = 1
+    try:
+        walk(lab, stage)
+        status = 0
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted", file=sys.stderr)
+        status = 130
+    except (RuntimeError, TimeoutError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with stage.doing("putting everything away"):
+            lab.close()
+            left = lab.leftovers()
+    if left:
+        print("demo: left behind: " + "; ".join(left), file=sys.stderr)
+        return 1
+    if status == 0:
+        print(f"Done in {monotonic() - started:.0f} s; hosts, guest and network are gone again.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
