@@ -24,7 +24,7 @@ from sidecar.cli import main as sidecarctl
 
 LIMIT = 1.5
 _WARM_UP_RUNS = 20
-_ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
 # Emptied now and then, as the daemon would.
 _SPOOL_FILES = 50
 

@@ -1,0 +1,1 @@
+"""``sidecarctl``, the host's command line."""
