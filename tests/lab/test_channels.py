@@ -1,0 +1,192 @@
+"""What a guest and other programs can do to a channel, and what the record says of it."""
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+import pytest
+
+from tests.lab.conftest import GuestFactory
+from tests.lab.domain_xml import LEGACY_PORT, OVIRT_PORT, AgentSpec, GuestSpec
+from tests.lab.guest import Guest
+from tests.lab.host import Host
+from tests.lab.raw_channel import RawChannel
+from tests.lab.records import read_record, wait_agreed, wait_for_verdict
+from tests.lab.waiting import wait_for
+
+ONE_CHANNEL = GuestSpec(channels=(OVIRT_PORT,))
+NO_AGENT = GuestSpec(channels=(OVIRT_PORT,), agent=None)
+IMPATIENT = "[ovirt]\nresponsive_seconds = 2\nabsent_seconds = 2\n"
+
+
+StartDaemon = Callable[[str], object]
+
+
+@pytest.fixture
+def start_daemon(alpha: Host, clean_hosts: None) -> Iterator[StartDaemon]:
+    yield alpha.start_sidecard
+    assert alpha.stop_sidecard() == 0
+    assert "Traceback" not in alpha.log_text()
+
+
+def wait_seconds(seconds: float) -> None:
+    """Lets time pass, where passing time is the very thing that is tested."""
+    end = monotonic() + seconds
+    wait_for(lambda: monotonic() >= end, seconds + 5, "time to pass")
+
+
+def speak(guest: Guest, script: str) -> str:
+    """Runs Python in the guest with ``port`` open on the oVirt channel; no agent may be running."""
+    program = f"import json, os, time\nport = os.open('/dev/virtio-ports/{OVIRT_PORT}', os.O_RDWR)\n{script}\n"
+    guest.put("/tmp/speak.py", program.encode())
+    return guest.shell("python3 /tmp/speak.py", timeout_s=60)
+
+
+def test_both_names_keeps_the_one_that_speaks(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon("")
+    guest = boot_guest(GuestSpec(channels=(OVIRT_PORT, LEGACY_PORT)))
+    record = wait_for_verdict(guest, "agreed", 3, channel=LEGACY_PORT)
+    assert record.verdict(OVIRT_PORT) == ("waiting", "0", "other-channel")
+    guest.agent_stop()
+    guest.agent_start(port=OVIRT_PORT)
+    wait_for_verdict(guest, "agreed", 3, channel=OVIRT_PORT)
+    assert read_record(guest).verdict(LEGACY_PORT)[0] != "agreed"  # type: ignore[union-attr]
+
+
+def test_agent_restarts(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon("")
+    guest = boot_guest(ONE_CHANNEL)
+    first = wait_agreed(guest, 3)
+    guest.agent_stop()
+    wait_for_verdict(guest, "lost", 0, "port-closed")
+    guest.agent_start(era="1.0.10")
+    wait_agreed(guest, 1, arrivals=first.arrivals)
+    assert guest.agent_received() == [("refresh", {"apiVersion": 4}), ("api-version", {"apiVersion": 1})]
+
+
+def test_silent_agent_is_lost_and_comes_back(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon(IMPATIENT)
+    guest = boot_guest(ONE_CHANNEL)
+    wait_agreed(guest, 3)
+    guest.agent_stop(signal.SIGSTOP)
+    wait_for_verdict(guest, "lost", 0, "agent-silent")
+    guest.agent_stop(signal.SIGCONT)
+    wait_agreed(guest, 3)
+
+
+def test_clocks_stand_still_while_the_guest_is_paused(
+    alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory
+) -> None:
+    start_daemon(IMPATIENT)
+    guest = boot_guest(ONE_CHANNEL)
+    before = wait_agreed(guest, 3)
+    alpha.virsh("suspend", guest.name)
+    wait_seconds(4)
+    assert read_record(guest) == before
+    alpha.virsh("resume", guest.name)
+    guest.shell("true")
+    assert read_record(guest) == before
+
+
+def test_no_agent_is_absent_until_it_comes(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon(IMPATIENT)
+    guest = boot_guest(NO_AGENT)
+    wait_for_verdict(guest, "absent", 0, "not-opened")
+    guest.agent_start()
+    wait_agreed(guest, 3)
+
+
+HOSTILE = r"""
+good = json.dumps({"__name__": "heartbeat", "free-ram": "1", "memory-stat": {}, "apiVersion": 3}).encode() + b"\n"
+bad = [
+    b"\xff\xfe\x00 not UTF-8", b"{\"__name__\": \"heartbeat\x00\"}", b'{"__name__": "\\ud800"}', b"[" * 100000,
+    b'{"__name__": "heartbeat", "apiVersion": 1' + b"0" * 400 + b"}", b'{"__name__": "heartbeat", "apiVersion": NaN}',
+    b'["heartbeat"]', b'{"apiVersion": 3}', b'{"__name__": 7}', b'{"__name__": "heartbeat", "apiVersion": true}',
+    b'{"__name__": "heartbeat", "apiVersion": "3"}',
+    b'{"__name__": "\\u001b[31mred\\nforged", "apiVersion": 3}', b"", b"\r",
+]
+for line in bad:
+    os.write(port, line + b"\n" + good)
+"""
+
+
+def test_hostile_lines(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon("")
+    witness = boot_guest(ONE_CHANNEL)
+    undisturbed = wait_agreed(witness, 3)
+    guest = boot_guest(NO_AGENT)
+    speak(guest, HOSTILE)
+    record = wait_for_verdict(guest, "lost", 0, "port-closed")
+    assert record.ovirt["guest"] == "3", "the good line after the last bad one was heard"
+    warnings = [line for line in alpha.log_text().splitlines() if "bad input" in line]
+    assert len(warnings) == 3, "one of each kind: bad-message, bad-version, unknown-message"
+    assert all(line.isprintable() for line in alpha.log_text().splitlines())
+    assert read_record(witness) == undisturbed
+
+
+def resident_mib(host: Host) -> float:
+    pid = host.sidecard.process.pid  # type: ignore[union-attr]
+    with open(f"/proc/{pid}/status") as status:
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status.read())[0]) / 1024
+
+
+def test_endless_line_costs_no_memory(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon("")
+    guest = boot_guest(NO_AGENT)
+    wait_for_verdict(guest, "waiting", 0, "not-heard")
+    before = resident_mib(alpha)
+    # The guest's driver takes 32 KiB a write.
+    endless = "for _ in range(800): os.write(port, b'x' * 32768)\nos.write(port, b'\\n' + good)"
+    speak(guest, HOSTILE.partition("bad =")[0] + endless)
+    record = wait_for_verdict(guest, "lost", 0, "port-closed", timeout_s=60)
+    assert record.ovirt["guest"] == "3"
+    assert resident_mib(alpha) - before < 8
+    assert alpha.log_text().count("line-too-long") == 1
+
+
+FLAPPING = r"""
+for beat in range(200):
+    line = json.dumps({"__name__": "heartbeat", "apiVersion": 2 + beat % 2})
+    os.write(port, line.encode() + b"\n")
+    time.sleep(0.1)
+"""
+
+
+def test_flapping_version_makes_no_storm(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    start_daemon("")
+    guest = boot_guest(NO_AGENT)
+    with alpha.path("/run/events").open("w+") as events:
+        watch = alpha.popen(["virsh", "event", guest.name, "metadata-change", "--loop"], stdout=events)
+        speak(guest, FLAPPING)
+        wait_for(lambda: 'reason="flapping"' in (guest.record() or ""), 30, "the record to say flapping")
+        watch.end()
+        events.seek(0)
+        assert 2 <= events.read().count("metadata-change") <= 6
+    assert len(alpha.log_text().splitlines()) < 40
+
+
+def test_another_program_holds_the_channel(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+    guest = boot_guest(ONE_CHANNEL)
+    path = guest.channel_socket(OVIRT_PORT)
+    with RawChannel(path) as other:
+        other.receive_until("heartbeat")
+        start_daemon("")
+        wait_for_verdict(guest, "waiting", 0, "socket-busy", timeout_s=15)
+        other.receive_until("heartbeat")
+    for _restart in range(5):
+        with RawChannel(path) as other:
+            other.receive_until("heartbeat")
+    assert guest.agent_received() == [], "nothing of ours reached the agent past the other program"
+
+
+@pytest.mark.parametrize("era", ["1.0.8", "1.0.10", "1.0.16"])
+def test_agent_that_speaks_before_the_daemon_listens(
+    start_daemon: StartDaemon, boot_guest: GuestFactory, era: str
+) -> None:
+    guest = boot_guest(GuestSpec(channels=(OVIRT_PORT,), agent=AgentSpec(era=era)))
+    start_daemon("")
+    if era == "1.0.8":
+        wait_for_verdict(guest, "unversioned", 0, "no-version")
+    else:
+        wait_agreed(guest, {"1.0.10": 1, "1.0.16": 3}[era])
