@@ -16,6 +16,7 @@ from tests.lab.laboratory import Laboratory, reason_against
 from tests.lab.waiting import wait_for
 
 AGREEMENT_TIMEOUT_S = 30.0
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 XPATH = '//*[local-name()="agreement"]'
 # An original oVirt agent speaks every 5 s; a demo that waits for it would mostly show waiting.
 AGENT = AgentSpec(era="1.0.16", heartbeat_s=0.5)
@@ -98,7 +99,7 @@ def walk(lab: Laboratory, stage: Stage) -> None:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends the demo like Ctrl-C does: with everything put away."""
+    """However the demo is ended, everything is put away."""
     raise KeyboardInterrupt
 
 
@@ -108,7 +109,8 @@ def main() -> int:
     if reason is not None:
         print(f"demo: the laboratory cannot run here: {reason}", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in ENDINGS:  # SIGINT, too: a shell starts its background commands with it ignored
+        signal.signal(number, interrupt)
     stage, started = Stage(), monotonic()
     lab = Laboratory()
     status = 1
@@ -121,7 +123,8 @@ def main() -> int:
     except (RuntimeError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
         with stage.doing("putting everything away"):
             lab.close()
             left = lab.leftovers()

@@ -3,6 +3,7 @@
 Source: contract, "Configuration (TOML; unknown keys are errors)".
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ QGA_CHANNEL = "org.qemu.guest_agent.0"
 # One year; a longer deadline is a slip of the pen.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 _ChannelName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-_AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
+_AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]*$")]
 
 
 class LibvirtSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,9 +45,10 @@ class UpgradeLevelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class PathsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[paths]``: the hook's spool and the daemon's state directory."""
+    """``[paths]``: the hook's spool, and the directory of ``host.json``."""
 
     spool: _AbsolutePath = "/run/sidecar/spool"
+    state: _AbsolutePath = "/run/sidecar"
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +94,7 @@ def parse_configuration(text: bytes, source: str) -> Configuration:
     """As ``load_configuration``, from the file's bytes; ``source`` names the file in errors."""
     try:
         document: dict[str, Any] = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{source}: not TOML: {error}") from error
     try:
         configuration = msgspec.convert(document, Configuration)
@@ -107,12 +109,23 @@ def parse_configuration(text: bytes, source: str) -> Configuration:
     return configuration
 
 
+# For these keys msgspec's own words do not tell what is expected.
+_EXPECTATIONS = {
+    "log.level": "expected one of debug, info, warning, error",
+    "paths.spool": "expected an absolute path",
+    "paths.state": "expected an absolute path",
+}
+_UNKNOWN = r"Object contains unknown field `(?P<field>.*?)`"
+_PROBLEM = re.compile(rf"(?:{_UNKNOWN}|(?P<problem>.*?))(?: - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
+
+
 def _explain(message: str) -> str:
-    """Turn msgspec's "problem - at `$.section.key`" round: the key first."""
-    problem, found, where = message.partition(" - at `")
-    key = where.rstrip("`").removeprefix("$.") if found else ""
-    if problem.startswith("Object contains unknown field `"):
-        field = problem.split("`")[1]
-        key = f"{key}.{field}" if key and key != "$" else field
-        return f"{key}: unknown key"
-    return f"{key or 'document'}: {problem[0].lower()}{problem[1:]}"
+    """Turn msgspec's "problem - at `$.section.key`" round: the key first, and one line whatever the key is."""
+    found = _PROBLEM.fullmatch(message)
+    assert found is not None
+    field, problem, key = found["field"], found["problem"], found["key"] or ""
+    if field is not None:
+        name = field if field and field.isprintable() else ascii(field)
+        return f"{key}.{name}: unknown key" if key else f"{name}: unknown key"
+    problem = _EXPECTATIONS.get(key) or problem.replace("`object`", "`table`")
+    return f"{key}: {problem[0].lower()}{problem[1:]}"

@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from time import monotonic
 
 from sidecar import __version__
 from sidecar.adapters import systemd
 from sidecar.adapters.libvirt import EventThread, Libvirt
+from sidecar.adapters.offer_file import write_offer
 from sidecar.adapters.spool import Spool
 from sidecar.adapters.unix_channel import UnixDialer
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration
@@ -20,8 +22,12 @@ from sidecar.engine.host import Host
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
 from sidecar.errors import ConfigurationError
+from sidecar.protocol.versions import OVIRT_ALIASES
 
 logger = logging.getLogger(__name__)
+
+# How long the calls to libvirt that are under way may take to return when we stop.
+STOP_S = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,39 +61,79 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _serve(configuration: Configuration, path: Path | None) -> None:
-    """Run until SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    libvirt = Libvirt(configuration.libvirt.uri, configuration.libvirt.keepalive_seconds, configuration.ovirt.channels)
-    # The identity is filled in by the first connection; there is no domain before it.
-    surroundings = Surroundings(libvirt, UnixDialer(), _settings(configuration), HostIdentity("", ""))
-    host = Host(surroundings)
-    spool = Spool(Path(configuration.paths.spool), host.receive_hook)
-    spool.prepare()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, host, libvirt, path)
-    events = EventThread()
-    events.start()
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(host.run()),
-                group.create_task(spool.run()),
-                group.create_task(libvirt.run(host.connected, host.notify)),
-            ]
+class Daemon:
+    """The adapters and the engine, wired; ``run`` serves until SIGTERM or SIGINT."""
+
+    def __init__(self, configuration: Configuration, path: Path | None) -> None:
+        """``path`` is where the configuration is read again at SIGHUP; needs a running event loop."""
+        self._configuration, self._path = configuration, path
+        section = configuration.libvirt
+        self._libvirt = Libvirt(section.uri, section.keepalive_seconds, configuration.ovirt.channels)
+        # The identity is filled in by the first connection; there is no domain before it.
+        self._surroundings = Surroundings(
+            self._libvirt, UnixDialer(), read_settings(configuration), HostIdentity("", "")
+        )
+        self._host = Host(self._surroundings)
+        self._spool = Spool(Path(configuration.paths.spool), self._host.receive_hook)
+
+    async def run(self) -> None:
+        """Serve; returns after a clean stop.
+
+        Raises:
+            ConfigurationError: The spool cannot serve; nothing was started.
+        """
+        self._spool.prepare()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        events = EventThread()
+        events.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = (self._host.run(), self._spool.run(), self._libvirt.run(self._connected, self._host.notify))
+                tasks = [group.create_task(part) for part in parts]
+                logger.info("sidecard %s, oVirt API up to %d", __version__, self._configuration.ovirt_maximum)
+                systemd.notify("READY=1")
+                await stop.wait()
+                systemd.notify("STOPPING=1")
+                for task in tasks:
+                    task.cancel()
+        finally:
+            events.stop()
+
+    async def _connected(self, identity: HostIdentity) -> None:
+        await self._host.connected(identity)
+        self._publish_offer()
+
+    def _reload(self) -> None:
+        """SIGHUP: take the file's new settings; a wrong file changes nothing."""
+        systemd.notify("RELOADING=1")
+        try:
+            configuration = load_configuration(self._path)
+        except ConfigurationError as error:
+            logger.error("configuration not reloaded: %s", error)
+            return
+        finally:
             systemd.notify("READY=1")
-            logger.info("sidecard %s, oVirt API up to %d", __version__, surroundings.settings.ovirt_maximum)
-            await stop.wait()
-            systemd.notify("STOPPING=1")
-            for task in tasks:
-                task.cancel()
-    finally:
-        events.stop()
+        self._configuration = configuration
+        logging.getLogger().setLevel(configuration.log.level.upper())
+        self._libvirt.channel_names = configuration.ovirt.channels
+        self._host.reconfigure(read_settings(configuration))
+        self._publish_offer()
+        logger.info("configuration reloaded, oVirt API up to %d", configuration.ovirt_maximum)
+
+    def _publish_offer(self) -> None:
+        directory = Path(self._configuration.paths.state)
+        try:
+            write_offer(directory, describe_offer(self._configuration, self._surroundings.identity))
+        except OSError as error:
+            logger.warning("%s: the host's offer cannot be written: %s", directory, error)
 
 
-def _settings(configuration: Configuration) -> Settings:
+def read_settings(configuration: Configuration) -> Settings:
+    """What the engine needs of the configuration."""
     return Settings(
         ovirt_maximum=configuration.ovirt_maximum,
         responsive_s=configuration.ovirt.responsive_seconds,
@@ -95,22 +141,29 @@ def _settings(configuration: Configuration) -> Settings:
     )
 
 
-def _reload(host: Host, libvirt: Libvirt, path: Path | None) -> None:
-    """SIGHUP: take the file's new settings; a wrong file changes nothing."""
-    try:
-        configuration = load_configuration(path)
-    except ConfigurationError as error:
-        logger.error("configuration not reloaded: %s", error)
-        return
-    logging.getLogger().setLevel(configuration.log.level.upper())
-    libvirt.channel_names = configuration.ovirt.channels
-    host.reconfigure(_settings(configuration))
-    logger.info("configuration reloaded, oVirt API up to %d", configuration.ovirt_maximum)
+def describe_offer(configuration: Configuration, identity: HostIdentity) -> dict[str, object]:
+    """The host's offer as ``host.json`` holds it; ``maximum`` is after the cap."""
+    ovirt = {"maximum": configuration.ovirt_maximum, "cap": configuration.upgrade_levels.ovirt}
+    return {
+        "hostname": identity.hostname,
+        "host_uuid": identity.uuid,
+        "daemon": __version__,
+        "dialects": {"ovirt": ovirt},
+        "aliases": {"ovirt": OVIRT_ALIASES},
+    }
+
+
+async def _serve(configuration: Configuration, path: Path | None) -> None:
+    await Daemon(configuration, path).run()
 
 
 def _leave_stuck_workers() -> None:
     """Do not wait, as the interpreter would, for a worker that libvirt holds: it may be half a minute."""
-    stuck = [thread for thread in threading.enumerate() if thread.name.startswith("libvirt-")]
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("libvirt-")]
+    end = monotonic() + STOP_S
+    for thread in workers:
+        thread.join(max(0.0, end - monotonic()))
+    stuck = [thread for thread in workers if thread.is_alive()]
     if stuck:
         logger.info("leaving %d calls to libvirt behind", len(stuck))
         with contextlib.suppress(OSError):

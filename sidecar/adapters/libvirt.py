@@ -70,6 +70,7 @@ _HAPPENINGS = {
     libvirt.VIR_DOMAIN_EVENT_STARTED: Happening.STARTED,
     libvirt.VIR_DOMAIN_EVENT_RESUMED: Happening.RESUMED,
     libvirt.VIR_DOMAIN_EVENT_SUSPENDED: Happening.SUSPENDED,
+    libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED: Happening.SUSPENDED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED: Happening.STOPPED,
     libvirt.VIR_DOMAIN_EVENT_CRASHED: Happening.STOPPED,
     libvirt.VIR_DOMAIN_EVENT_DEFINED: Happening.REDEFINED,
@@ -204,8 +205,13 @@ class Libvirt:
             self._hand_over(n, RecordNotice(UUID(domain.UUIDString())))
 
     def _on_port(self, _c: Any, domain: Any, _event: str, _s: int, _us: int, details: str, n: int) -> None:
-        port = json.loads(details)
-        self._hand_over(n, PortNotice(UUID(domain.UUIDString()), str(port["id"]), bool(port["open"])))
+        try:
+            port = json.loads(details)
+            notice = PortNotice(UUID(domain.UUIDString()), str(port["id"]), bool(port["open"]))
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("QEMU's VSERPORT_CHANGE cannot be read: %s: %s", ascii(details[:200]), error)
+            return
+        self._hand_over(n, notice)
 
     # Events: on our loop's thread.
 
@@ -272,12 +278,13 @@ def _find_domain(connection: Any, name: str) -> UUID | None:
     try:
         return UUID(connection.lookupByName(name).UUIDString())
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+        if _is_unknown(error):
             return None
         raise
 
 
 def _inspect_domain(connection: Any, uuid: UUID, channel_names: tuple[str, ...]) -> DomainSnapshot | None:
+    domain = None
     try:
         domain = connection.lookupByUUIDString(str(uuid))
         state, reason = domain.state()
@@ -285,12 +292,11 @@ def _inspect_domain(connection: Any, uuid: UUID, channel_names: tuple[str, ...])
             return None
         xml = parse_domain_xml(domain.XMLDesc(0), channel_names)
         name = domain.name()
-        pid = find_qemu(name)
+        pid = find_qemu(uuid, name)
         run = run_token(pid)
-    except DomainGoneError:
-        return None
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+    except (HypervisorError, libvirt.libvirtError) as error:
+        # Whatever failed: when the domain has stopped meanwhile, that is the answer.
+        if _is_unknown(error) or (domain is not None and not domain.isActive()):
             return None
         raise
     activity, origin = _judge_state(state, reason)
@@ -298,6 +304,8 @@ def _inspect_domain(connection: Any, uuid: UUID, channel_names: tuple[str, ...])
 
 
 def _judge_state(state: int, reason: int) -> tuple[Activity, Origin | None]:
+    if state == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        return Activity.PAUSED, None
     if state != libvirt.VIR_DOMAIN_PAUSED:
         return Activity.RUNNING, _RUNNING_ORIGINS.get(reason) if state == libvirt.VIR_DOMAIN_RUNNING else None
     if reason in _NOT_HERE_YET:
@@ -350,6 +358,10 @@ def _read_record(domain: Any, copy: int) -> Agreement | None:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             return None
         raise
+
+
+def _is_unknown(error: Exception) -> bool:
+    return isinstance(error, libvirt.libvirtError) and error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
 
 
 def _raise_if_gone(domain: Any, error: libvirt.libvirtError) -> None:

@@ -69,6 +69,9 @@ class UnixConnection(asyncio.Protocol):
 class UnixDialer:
     """See ``engine.ports.Dialer``."""
 
+    def __init__(self) -> None:
+        self._reading: asyncio.Future[bytes] | None = None
+
     async def dial(self, path: str, pid: int, receive_data: Callable[[bytes], None]) -> UnixConnection:
         """Connect to the socket at ``path``, never through a symbolic link, and make sure who serves it.
 
@@ -89,39 +92,58 @@ class UnixDialer:
         return protocol
 
     async def is_in_use(self, path: str) -> bool:
-        """Whether the kernel shows a client connected to a socket of this path; see ``proc_pid_net(5)``."""
-        table = await asyncio.to_thread(Path("/proc/net/unix").read_bytes)
+        """Whether the kernel shows a client connected to a socket of this path; see ``proc_pid_net(5)``.
+
+        The table holds every unix socket of the network namespace, so those who ask at the same time share one read.
+        Where it cannot be read nobody is seen: then only dialling tells.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(asyncio.to_thread(Path("/proc/net/unix").read_bytes))
+            self._reading.add_done_callback(self._forget_reading)
+        try:
+            table = await asyncio.shield(self._reading)
+        except OSError:
+            return False
         return _has_client(table, os.fsencode(path))
+
+    def _forget_reading(self, _reading: asyncio.Future[bytes]) -> None:
+        self._reading = None
 
 
 def _open(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    node = -1
     try:
         # The inode that was looked at is the one that is connected to, and a long path fits, too.
         node = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if not stat.S_ISSOCK(os.fstat(node).st_mode):
-            raise ChannelUnreachableError(f"{path!a} is no socket")
-        connection.connect(f"/proc/self/fd/{node}")
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, OSError | ValueError):
-            raise ChannelUnreachableError(f"{path!a}: {error}") from error
-        raise
-    finally:
-        if node >= 0:
+        try:
+            if not stat.S_ISSOCK(os.fstat(node).st_mode):
+                raise ChannelUnreachableError(f"{path!a} is no socket")
+            return _connect(f"/proc/self/fd/{node}")
+        finally:
             os.close(node)
+    except (OSError, ValueError) as error:
+        raise ChannelUnreachableError(f"{path!a}: {error}") from error
+
+
+def _connect(address: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-# In /proc/net/unix: reference count, protocol, flags, type (1: stream), state (3: connected), inode, path.
+# A line of /proc/net/unix: address, reference count, protocol, flags, type, state (03: connected), inode, path.
 _CONNECTED = b"03"
 
 
 def _has_client(table: bytes, path: bytes) -> bool:
-    for line in table.splitlines():
-        if line.endswith(path):
-            fields = line.split(None, 7)
-            if len(fields) == 8 and fields[5] == _CONNECTED and fields[7] == path:
-                return True
+    ending = b" " + path + b"\n"
+    found = table.find(ending)
+    while found >= 0:
+        fields = table[table.rfind(b"\n", 0, found) + 1 : found].split()
+        if len(fields) == 7 and fields[5] == _CONNECTED:
+            return True
+        found = table.find(ending, found + 1)
     return False

@@ -22,12 +22,22 @@ logger = logging.getLogger(__name__)
 # then, it will not read while another client is connected.
 BUSY_AFTER_S = 3.0
 
+# A client that has just closed its end is gone for QEMU within this time.
+LEAVE_S = 0.5
+
 # A program that holds the channel may restart at any time and must find it free: so we are never queued behind it
 # for long, and dial again only after two looks, this far apart, found nobody there.
 BUSY_RETRY_FIRST_S = 30.0
 BUSY_RETRY_LAST_S = 300.0
 
-_DIAL_WAIT = wait_exponential(multiplier=0.25, max=30)
+# A timer fires this much late, and so never a hair too early for the deadline it was set for: it would be set again and
+# again until the hair is over.
+TIMER_SLACK_S = 0.001
+
+# While a domain starts, its socket is not there yet, and for some milliseconds it is libvirtd's own, which hands it to
+# QEMU. Only what lasts longer than these attempts (about a second) is a fault worth a word.
+QUIET_ATTEMPTS = 5
+_DIAL_WAIT = wait_exponential(multiplier=0.03, max=30)
 _INFINITY = float("inf")
 
 
@@ -118,6 +128,12 @@ class Channel:
             self._session.port_closed(self._clock.now())
         self._update()
 
+    def port_seen(self, opened: bool | None) -> None:
+        """The live XML shows the guest's end so; ``None``: it does not tell."""
+        if opened is not None:
+            self._session.port_seen(opened, self._clock.now())
+            self._update()
+
     def stand_by(self) -> None:
         """The guest speaks on the other oVirt channel: let go of this one."""
         if self._wanted.is_set():
@@ -151,18 +167,24 @@ class Channel:
         """Keep the channel connected; ends only by being cancelled."""
         while True:
             await self._wanted.wait()
-            connection = await self._dial()
-            if not self._wanted.is_set():
-                connection.close()
-                continue
-            self._connect(connection)
-            await connection.wait_closed()
+            if await self._is_held():
+                self._give_way()
+            else:
+                await self._serve()
             if self._busy:
                 await self._wait_until_free()
-            elif self._connection is connection:
-                self._disconnect(Step.DISCONNECTED)
-                # A peer that accepts and hangs up at once must not make us spin.
-                await asyncio.sleep(BUSY_AFTER_S / 10)
+
+    async def _serve(self) -> None:
+        connection = await self._dial()
+        if not self._wanted.is_set():
+            connection.close()
+            return
+        self._connect(connection)
+        await connection.wait_closed()
+        if self._connection is connection:
+            self._disconnect(Step.DISCONNECTED)
+            # A peer that accepts and hangs up at once must not make us spin.
+            await asyncio.sleep(BUSY_AFTER_S / 10)
 
     async def _dial(self) -> Connection:
         retrying = AsyncRetrying(
@@ -171,14 +193,17 @@ class Channel:
         return await retrying(self._surroundings.dialer.dial, self.device.path, self._pid, self._receive)
 
     def _note_failure(self, attempt: RetryCallState) -> None:
+        if attempt.attempt_number < QUIET_ATTEMPTS:
+            return
         error = attempt.outcome.exception() if attempt.outcome else None
-        if attempt.attempt_number == 1:
+        if attempt.attempt_number == QUIET_ATTEMPTS:
             logger.warning("%s: %s", self._label, error)
         step = Step.FOREIGN if isinstance(error, ForeignSocketError) else Step.UNREACHABLE
         self._disconnect(step)
 
     def _connect(self, connection: Connection) -> None:
         self._connection, self._attached, self._unread_since = connection, False, None
+        logger.debug("%s: attached", self._label)
         self._session.connect(self._clock.now())
         self._update()
 
@@ -191,6 +216,20 @@ class Channel:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    async def _is_held(self) -> bool:
+        """Whether another program is connected: what we said in the queue behind it would reach the guest one day."""
+        if not await self._surroundings.dialer.is_in_use(self.device.path):
+            return False
+        await asyncio.sleep(LEAVE_S)
+        return await self._surroundings.dialer.is_in_use(self.device.path)
+
+    def _give_way(self) -> None:
+        logger.warning("%s: another program holds the channel; it is left to it", self._label)
+        self._busy, self._unread_since = True, None
+        self._drop_connection()
+        self._session.disconnect(self._clock.now(), Step.BUSY)
+        self._update()
 
     async def _wait_until_free(self) -> None:
         self._busy = False
@@ -250,23 +289,19 @@ class Channel:
         deadline = self._deadline
         if self._clock.running and deadline < _INFINITY:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._clock.to_loop_time(deadline), self._tick)
+            self._timer = loop.call_at(self._clock.to_loop_time(deadline) + TIMER_SLACK_S, self._tick)
 
     def _tick(self) -> None:
         now = self._clock.now()
         self._session.tick(now)
         if self._unread_since is not None and now >= self._unread_since + BUSY_AFTER_S:
-            self._give_way()
+            self._check_unread()
         self._update()
 
-    def _give_way(self) -> None:
+    def _check_unread(self) -> None:
         self._unread_since = None
-        if self._connection is None or not self._connection.unread_bytes():
-            return
-        logger.warning("%s: another program holds the channel; it is left to it", self._label)
-        self._busy = True
-        self._session.disconnect(self._clock.now(), Step.BUSY)
-        self._drop_connection()
+        if self._connection is not None and self._connection.unread_bytes():
+            self._give_way()
 
 
 def _read_view(row: ChannelRow | None) -> ChannelView | None:

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 # More than libvirt sends of one domain while a look is under way. What does not fit is replaced by one more look.
 INBOX_LIMIT = 64
 
+# A look that libvirt refused, although it is there, is tried again after this long.
+LOOK_AGAIN_S = 5.0
+
 
 class Domain:
     """See the module. ``notify`` never blocks; ``run`` returns when the domain is gone, and ``closed`` is set then."""
@@ -36,19 +39,21 @@ class Domain:
         self._inbox: asyncio.Queue[DomainNotice] = asyncio.Queue(INBOX_LIMIT)
         self._overflowed = False
         self._look_pending = False
+        self._owed_look: LookNotice | None = None
         self._stay: Stay | None = None
         self._task: asyncio.Task[None] | None = None
 
     def notify(self, notice: DomainNotice) -> None:
         """Take a notice; a look that is pending already is not queued twice."""
-        if isinstance(notice, LookNotice):
-            if self._look_pending:
-                return
-            self._look_pending = True
+        look = isinstance(notice, LookNotice)
+        if look and self._look_pending:
+            return
         try:
             self._inbox.put_nowait(notice)
         except asyncio.QueueFull:
             self._overflowed = True
+        else:
+            self._look_pending |= look
 
     def settings_changed(self) -> None:
         """The configuration was read again."""
@@ -73,11 +78,7 @@ class Domain:
 
     async def _handle_next(self, group: asyncio.TaskGroup) -> bool:
         """Handle one notice; says whether the domain is gone and nothing more was said of it."""
-        if self._overflowed and self._inbox.empty():
-            self._overflowed = False
-            await self._look(group)
-        notice = await self._inbox.get()
-        match notice:
+        match notice := await self._next_notice():
             case LookNotice(first_sight=first_sight):
                 self._look_pending = False
                 await self._look(group, came=Origin.ATTACH if first_sight else None)
@@ -87,7 +88,17 @@ class Domain:
                 self._stay.port_changed(alias, opened)
             case RecordNotice() if self._stay is not None:
                 self._stay.record_touched()
-        return self._stay is None and self._inbox.empty()
+        return self._stay is None and self._inbox.empty() and self._owed_look is None
+
+    async def _next_notice(self) -> DomainNotice:
+        if self._overflowed and self._inbox.empty():
+            self._overflowed = False
+            return LookNotice(self.uuid)
+        try:
+            async with asyncio.timeout(None if self._owed_look is None else LOOK_AGAIN_S):
+                return await self._inbox.get()
+        except TimeoutError:
+            return self._owed_look or LookNotice(self.uuid)
 
     async def _follow(self, notice: LifecycleNotice, group: asyncio.TaskGroup) -> None:
         stay = self._stay
@@ -102,20 +113,32 @@ class Domain:
             case _ if stay is None:
                 await self._look(group, came=notice.origin)
             case Happening.RESUMED:
-                stay.turn(Turn.RUNS, notice.origin, job_over=True)
+                await self._resume(stay, notice, group)
             case Happening.RESUMED_POSTCOPY:
                 stay.turn(Turn.RUNS, notice.origin)
             case Happening.SUSPENDED:
                 stay.turn(Turn.STANDS)
+
+    async def _resume(self, stay: Stay, notice: LifecycleNotice, group: asyncio.TaskGroup) -> None:
+        # The job that brought a guest here has only its tail left; but an operator may resume a guest under any other.
+        job_over = stay.expected or notice.origin is Origin.MIGRATION
+        if stay.expected and notice.origin is None and stay.origin is None:
+            await self._look(group)  # STARTED follows, and libvirt knows already how the domain came
+        if self._stay is stay:
+            stay.turn(Turn.RUNS, notice.origin, job_over=job_over)
 
     async def _look(self, group: asyncio.TaskGroup, *, came: Origin | None = None) -> None:
         """Look at libvirt; ``came`` is how the domain came, where the notice that makes us look tells."""
         try:
             snapshot = await self._inspect()
         except HypervisorError as error:
-            level = logging.INFO if isinstance(error, HypervisorDownError) else logging.WARNING
+            # When libvirt is back every domain is looked at anyway; one that it refuses is tried again.
+            down = isinstance(error, HypervisorDownError)
+            level = logging.DEBUG if self._owed_look else logging.INFO if down else logging.WARNING
             logger.log(level, "%s: cannot look at the domain: %s", ascii(self.name), error)
+            self._owed_look = None if down else LookNotice(self.uuid, first_sight=came is Origin.ATTACH)
             return
+        self._owed_look = None
         if snapshot is None:
             await self._end_stay()
             return
@@ -126,6 +149,7 @@ class Domain:
             self.name = snapshot.name
             self._stay = Stay(snapshot, self._surroundings)
             self._task = group.create_task(self._stay.run(snapshot, came))
+            await asyncio.sleep(0)  # the stay takes this look before it is told of anything later
         else:
             self._stay.look(snapshot, came)
 

@@ -100,6 +100,8 @@ class Recorder:
                 if self._wanted is not None and self._wanted != self._recorded:
                     await self._pace()
                     await self._write_until_done()
+                else:
+                    self._at_once = False  # it held for this moment, and jobs come and go
         except DomainGoneError:
             logger.info("%s: gone before its record was written", self._label)
 
@@ -121,6 +123,7 @@ class Recorder:
             raise
         except HypervisorError as error:
             logger.warning("%s: cannot check the record: %s", self._label, error)
+            self._check_at = _loop_time() + FOREIGN_EDIT_S
             return
         if not intact:
             logger.warning("%s: somebody changed the record; putting it back, once", self._label)

@@ -72,11 +72,13 @@ class Stay:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._logged: dict[str, ChannelRow] = {}
+        self._earlier: dict[str, ChannelRow] = {}
         own = snapshot.record if self._own else None
         self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, self._log_record)
         if own is not None:
             self._arrival = own
             self._logged = {row.name: row for row in own.channels}
+            self._earlier = dict(self._logged)  # each holds for the channel that is here now, not for one plugged later
 
     def _is_own(self, record: Agreement | None) -> bool:
         identity = self._surroundings.identity
@@ -92,6 +94,16 @@ class Stay:
         finally:
             for channel in self._channels.values():
                 channel.close()
+
+    @property
+    def expected(self) -> bool:
+        """Whether the guest has not arrived yet."""
+        return self._phase is Phase.EXPECTED
+
+    @property
+    def origin(self) -> Origin | None:
+        """How the domain came, as far as anybody told."""
+        return self._origin
 
     # What the domain tells.
 
@@ -175,6 +187,7 @@ class Stay:
             return
         if not self._channels and not self._record_present:
             return
+        self._record_present = True  # from now on a channel that is unplugged must vanish from it, even the last one
         rows = tuple(channel.row for channel in self._channels.values())
         self._recorder.want(replace(self._arrival, channels=rows), at_once=at_once)
 
@@ -205,12 +218,14 @@ class Stay:
                 channel.close()
                 self._tasks.pop(name).cancel()
         for device in devices:
-            if device.name not in self._channels:
+            if device.name in self._channels:
+                self._channels[device.name].port_seen(device.opened)
+            else:
                 self._add_channel(device)
         self._channels_changed()
 
     def _add_channel(self, device: ChannelDevice) -> None:
-        recorded = next((row for row in self._logged.values() if row.name == device.name), None) if self._own else None
+        recorded = self._earlier.pop(device.name, None)
         channel = Channel(
             device,
             self._pid,

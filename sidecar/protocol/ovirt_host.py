@@ -35,6 +35,8 @@ from sidecar.protocol.versions import OFFER_LIMIT, common_version
 RENEGOTIATION_LIMIT = 6
 RENEGOTIATION_WINDOW_S = 60.0
 
+_VERDICTS = (State.AGREED, State.UNVERSIONED)
+
 # While a guest flaps, these would come and go with it.
 _FLAPPING_HIDES = (None, Reason.NOT_HEARD, Reason.AGENT_RESTARTED)
 
@@ -117,9 +119,8 @@ class HostSession:
         self._stage = Stage.UNHEARD
         self._version = 0
         self._offer: int | None = None
-        self._told: int | None = None
         self._connected = self._refreshed = False
-        self._since = self._heard_at = now
+        self._arrived_at = self._quiet_since = now
         self._flapping_until = -_INFINITY
         self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._refreshes = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
@@ -146,7 +147,7 @@ class HostSession:
     @property
     def heard(self) -> bool:
         """Whether a heartbeat decided something that still holds."""
-        return self._stage.state in (State.AGREED, State.UNVERSIONED) or self._stage is Stage.RESTARTED
+        return self._stage.state in _VERDICTS or self._stage is Stage.RESTARTED
 
     def require_sendable(self, name: str) -> None:
         """Raise ``MessageNotAllowedError`` unless the message may go to the guest now."""
@@ -158,6 +159,7 @@ class HostSession:
         """Our end of a new connection is up: nothing is known, and ``refresh`` goes out."""
         self._now = now
         self._connected = True
+        self._quiet_since = now  # while nobody listened, nobody was silent
         self._lines = LineSplitter()
         self._outgoing.clear()
         self._forget(Step.CONNECTED)
@@ -189,17 +191,31 @@ class HostSession:
             self._forget(Step.CLOSED)
         self._port = Port.CLOSED
 
+    def port_seen(self, opened: bool, now: float) -> None:
+        """The live XML, read just now, shows the guest's end so; reports may have been lost, or still follow."""
+        if opened and not self.port_open:
+            self._now = now
+            self._meet_peer()
+            self._port = Port.HEARD
+        elif not opened and self.port_open:
+            self.port_closed(now)
+
     def _meet_peer(self, *, lost_track: bool = False) -> None:
         if lost_track:
             self._refreshed = False
-        self._since = self._now
+        self._quiet_since = self._now
         self._forget(Step.OPENED)
-        if not self._connected or self._refreshed:
-            return  # it waits unread in the port since before the guest opened it
-        if self._refreshes.take(self._now):
-            self._send_refresh()
-        else:
+        if not self._refresh_once():
             self._suppress()
+
+    def _refresh_once(self) -> bool:
+        """Send ``refresh`` to a peer that was sent none; false when it has to wait for calmer times."""
+        if not self._connected or self._refreshed:
+            return True  # it waits unread in the port since before the guest opened it
+        if self._now < self._refreshes.next_free():
+            return False
+        self._send_refresh()
+        return True
 
     # What the guest says.
 
@@ -246,9 +262,8 @@ class HostSession:
             events.append(BadInput(code, detail))
 
     def _receive_heartbeat(self, offer: int | None) -> None:
-        self._heard_at = self._now
-        if self._stage is Stage.SILENT:
-            self._told = None  # who was silent may have been restarted meanwhile
+        self._quiet_since = self._now
+        self._refresh_once()  # the one that was held back while the port flapped
         self._offer = offer
         self._decide(offer)
 
@@ -256,28 +271,24 @@ class HostSession:
 
     def _decide(self, offer: int | None) -> None:
         if self._maximum == 0:
-            self._conclude(Step.CAPPED, 0)
+            self._conclude(Step.CAPPED)
         elif offer is None:
-            self._told = None
-            self._conclude(Step.NO_OFFER, 0)
+            self._conclude(Step.NO_OFFER)
         elif offer == 0:
-            self._told = None
-            self._conclude(Step.ZERO, 0)
+            self._conclude(Step.ZERO)
         else:
             self._conclude(Step.OFFER, common_version(offer, self._maximum))
 
-    def _conclude(self, step: Step, version: int) -> None:
+    def _conclude(self, step: Step, version: int = 0) -> None:
         stage = advance(self._stage, step)
-        news = (stage, version) != (self._stage, self._version) or (version > 0 and self._told != version)
-        if not news:
-            return
+        if (stage, version) == (self._stage, self._version):
+            return  # agreed means told
         # The lone zero only lowers our guard; it is no verdict and costs nothing.
         if stage is not Stage.RESTARTED and not self._verdicts.take(self._now):
             self._suppress()
             return
         self._stage, self._version = stage, version
-        if version > 0 and self._told != version:
-            self._told = version
+        if version > 0:
             self._send("api-version", {"apiVersion": version})
 
     def _suppress(self) -> None:
@@ -287,7 +298,7 @@ class HostSession:
     def _forget(self, step: Step) -> None:
         """Nothing is agreed any more, and the agent's version is unknown."""
         self._stage = advance(self._stage, step)
-        self._version, self._told = 0, None
+        self._version = 0
         if step in (Step.OPENED, Step.CONNECTED, Step.SUPPRESSED):
             self._offer = None
 
@@ -296,15 +307,12 @@ class HostSession:
         self._now = now
         if maximum == self._maximum:
             return
-        refresh = self._connected and (maximum == 0 or self._maximum == 0)
-        decided, offer = self.heard, self._offer
+        refresh = self._connected and 0 in (maximum, self._maximum)
         self._maximum = maximum
-        self._forget(Step.CONNECTED)
         if refresh:
             self._send_refresh()
-        if decided:
-            self._offer = offer
-            self._decide(offer)
+        if self._stage.state in _VERDICTS:
+            self._decide(self._offer)
 
     # Bytes to write.
 
@@ -316,6 +324,7 @@ class HostSession:
 
     def _send_refresh(self) -> None:
         self._refreshed = True
+        self._refreshes.take(self._now)
         self._send("refresh", {"apiVersion": self._maximum} if self._maximum else {})
 
     def _send(self, name: str, arguments: dict[str, object]) -> None:
@@ -326,27 +335,26 @@ class HostSession:
     @property
     def deadline(self) -> float:
         """When ``tick`` wants to be called; infinity when nothing is due."""
-        due = _INFINITY
-        if self._stage is not advance(self._stage, Step.SILENCE) and self.port_open:
-            due = self._silent_from
-        elif self._stage is not advance(self._stage, Step.OVERDUE):
-            due = self._since + self._absent_s
+        due, step = self._next_step
+        if advance(self._stage, step) is self._stage:
+            due = _INFINITY
         if self._now < self._flapping_until:
             due = min(due, self._flapping_until)
         return due
 
     @property
-    def _silent_from(self) -> float:
-        return max(self._since, self._heard_at) + self._responsive_s
+    def _next_step(self) -> tuple[float, Step]:
+        """What time alone will bring, and when; the table may refuse it."""
+        if self.port_open:
+            return self._quiet_since + self._responsive_s, Step.SILENCE
+        return self._arrived_at + self._absent_s, Step.OVERDUE
 
     def tick(self, now: float) -> None:
         """Tell the session the time; changes the view when a deadline has passed."""
         self._now = now
-        if self.port_open:
-            if now >= self._silent_from:
-                self._forget(Step.SILENCE)
-        elif now >= self._since + self._absent_s:
-            self._forget(Step.OVERDUE)
+        due, step = self._next_step
+        if now >= due:
+            self._forget(step)
 
     def stand_by(self, now: float) -> None:
         """The guest speaks on the domain's other oVirt channel; this one is not needed."""

@@ -113,7 +113,11 @@ def render_message(
     """One message as its line on the wire: JSON in ASCII with an LF at the end.
 
     Raises:
-        MessageNotAllowedError: See ``require_allowed``; nothing was rendered.
+        MessageNotAllowedError: See ``require_allowed``, or the arguments would name another message than the one that
+            was looked up; nothing was rendered.
     """
     require_allowed(table, name, version)
-    return json.dumps({"__name__": name, **(arguments or {})}).encode("ascii") + b"\n"
+    arguments = arguments or {}
+    if "__name__" in arguments:
+        raise MessageNotAllowedError(f"{name}: no argument may be called __name__")
+    return json.dumps({"__name__": name, **arguments}).encode("ascii") + b"\n"

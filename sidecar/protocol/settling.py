@@ -8,13 +8,12 @@ Source: issue "the lone zero ... the record follows 6 s later unless a heartbeat
 """
 
 from sidecar.protocol.ovirt_host import ChannelView
-from sidecar.protocol.states import Reason, State
+from sidecar.protocol.states import Reason
 
 # One heartbeat (5 s) and a little.
 SETTLE_S = 6.0
 
 _PASSING = {Reason.NOT_HEARD, Reason.AGENT_RESTARTED, Reason.DISCONNECTED}
-_VERDICTS = {State.AGREED, State.UNVERSIONED}
 
 
 class Settling:
@@ -33,7 +32,7 @@ class Settling:
 
     def update(self, live: ChannelView, now: float) -> None:
         """Take the live view as of ``now``; ``settled`` follows at once or when the deadline has passed."""
-        passing = live.reason in _PASSING and self.settled.state in _VERDICTS
+        passing = live.reason in _PASSING and live != self.settled
         if passing and self._due == float("inf"):
             self._due = now + SETTLE_S
         if not passing or now >= self._due:

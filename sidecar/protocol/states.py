@@ -93,11 +93,13 @@ _HEARD = {
     Stage.AT_ZERO,
     Stage.CAPPED,
 }
-_UNCONNECTED = {Stage.UNHEARD, Stage.BUSY, Stage.UNREACHABLE, Stage.FOREIGN, Stage.STANDBY}
+_SOCKET_FAULTS = {Stage.BUSY, Stage.UNREACHABLE, Stage.FOREIGN}
+_UNCONNECTED = {Stage.UNHEARD, *_SOCKET_FAULTS, Stage.STANDBY}
 
 
 def _moves() -> Mapping[tuple[Stage, Step], Stage]:
-    moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in Stage}
+    # Whoever opens the guest's end cannot be heard over a socket that is not ours.
+    moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in {*Stage} - _SOCKET_FAULTS}
     # Our dialling again opens nothing in the guest: closed stays closed, absent stays absent.
     moves |= {(stage, Step.CONNECTED): Stage.UNHEARD for stage in {*Stage} - {Stage.CLOSED, Stage.NOT_OPENED}}
     moves |= {(stage, Step.OFFER): Stage.AGREED for stage in Stage}
@@ -107,10 +109,10 @@ def _moves() -> Mapping[tuple[Stage, Step], Stage]:
     # The first zero is a reset signal, the second in a row a verdict.
     moves |= {(stage, Step.ZERO): Stage.RESTARTED for stage in Stage}
     moves |= {(stage, Step.ZERO): Stage.AT_ZERO for stage in (Stage.RESTARTED, Stage.AT_ZERO)}
-    moves |= {(stage, Step.CLOSED): Stage.CLOSED for stage in (*_HEARD, Stage.UNHEARD, Stage.SILENT)}
+    moves |= {(stage, Step.CLOSED): Stage.CLOSED for stage in (*_HEARD, Stage.UNHEARD, Stage.SILENT, Stage.CUT)}
     moves |= {(stage, Step.SILENCE): Stage.SILENT for stage in (*_HEARD, Stage.UNHEARD)}
     moves |= {(stage, Step.OVERDUE): Stage.NOT_OPENED for stage in (Stage.UNHEARD, Stage.STANDBY)}
-    moves |= {(stage, Step.BUSY): Stage.BUSY for stage in (Stage.UNHEARD, Stage.BUSY)}
+    moves |= {(stage, Step.BUSY): Stage.BUSY for stage in (*_UNCONNECTED, Stage.FLAPPING)}
     moves |= {(stage, Step.UNREACHABLE): Stage.UNREACHABLE for stage in _UNCONNECTED}
     moves |= {(stage, Step.FOREIGN): Stage.FOREIGN for stage in _UNCONNECTED}
     moves |= {(stage, Step.DISCONNECTED): Stage.CUT for stage in (*_HEARD, Stage.SILENT)}

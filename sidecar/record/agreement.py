@@ -89,12 +89,13 @@ def render_agreement(agreement: Agreement) -> str:
 
 
 def parse_agreement(text: str) -> Agreement | None:
-    """The record in this text, or ``None`` when it is broken: too large, no XML, or a count that is none.
+    """The record in this text, or ``None`` when it is broken: too large, no XML, with a DTD, or a count that is none.
 
     Unknown attributes and children are ignored. The element's namespace, when it has one, must be ours; libvirt's
     own answer to "give me the metadata" comes without.
     """
-    if len(text) > RECORD_LIMIT_BYTES:
+    # Entities grow where they are used; no honest record declares any.
+    if len(text) > RECORD_LIMIT_BYTES or "<!DOCTYPE" in text:
         return None
     try:
         root = ElementTree.fromstring(text)

@@ -1,0 +1,145 @@
+"""What of the libvirt adapter can be told without libvirtd; the rest is shown on real hosts in tests/lab."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import libvirt
+import pytest
+
+from sidecar.adapters.libvirt import Libvirt, _judge_state, _translated
+from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, PortNotice, RecordNotice
+from sidecar.engine.ports import Activity
+from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
+from sidecar.record.agreement import NAMESPACE, Origin
+
+UUID_TEXT = "11111111-2222-3333-4444-555555555555"
+
+
+class Domain:
+    def UUIDString(self) -> str:  # noqa: N802 (libvirt's name)
+        return UUID_TEXT
+
+    def name(self) -> str:
+        return "vm1"
+
+
+class Heard:
+    """An adapter that was never connected, and what it hands over."""
+
+    def __init__(self) -> None:
+        self.notices: list[DomainNotice] = []
+        self.adapter: Any = Libvirt("test:///default", 5, ())
+        self.adapter._notify = self.notices.append
+
+    async def after(self, event: str, *arguments: object, number: int = 0) -> list[DomainNotice]:
+        getattr(self.adapter, event)(None, Domain(), *arguments, number)
+        await asyncio.sleep(0)
+        return self.notices
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED, (Activity.RUNNING, Origin.START)),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED, (Activity.RUNNING, Origin.MIGRATION)),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY, (Activity.RUNNING, Origin.MIGRATION)),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_RESTORED, (Activity.RUNNING, Origin.RESTORE)),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_FROM_SNAPSHOT, (Activity.RUNNING, Origin.SNAPSHOT)),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_UNPAUSED, (Activity.RUNNING, None)),
+        (libvirt.VIR_DOMAIN_BLOCKED, 1, (Activity.RUNNING, None)),
+        (libvirt.VIR_DOMAIN_SHUTDOWN, 1, (Activity.RUNNING, None)),
+        (libvirt.VIR_DOMAIN_PMSUSPENDED, 1, (Activity.PAUSED, None)),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, (Activity.INCOMING, None)),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, (Activity.INCOMING, None)),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER, (Activity.PAUSED, None)),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT, (Activity.PAUSED, Origin.SNAPSHOT)),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, (Activity.PAUSED, None)),
+    ],
+)
+def test_state_and_reason(state: int, reason: int, expected: tuple[Activity, Origin | None]) -> None:
+    assert _judge_state(state, reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "detail", "happening", "origin"),
+    [
+        (libvirt.VIR_DOMAIN_EVENT_STARTED, 0, Happening.STARTED, Origin.START),
+        (libvirt.VIR_DOMAIN_EVENT_STARTED, 1, Happening.STARTED, Origin.MIGRATION),
+        (libvirt.VIR_DOMAIN_EVENT_STARTED, 2, Happening.STARTED, Origin.RESTORE),
+        (libvirt.VIR_DOMAIN_EVENT_STARTED, 3, Happening.STARTED, Origin.SNAPSHOT),
+        (libvirt.VIR_DOMAIN_EVENT_STARTED, 4, Happening.STARTED, None),
+        (libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, Happening.RESUMED, None),
+        (libvirt.VIR_DOMAIN_EVENT_RESUMED, 1, Happening.RESUMED, Origin.MIGRATION),
+        (libvirt.VIR_DOMAIN_EVENT_RESUMED, 2, Happening.RESUMED, None),
+        (libvirt.VIR_DOMAIN_EVENT_RESUMED, 3, Happening.RESUMED_POSTCOPY, Origin.MIGRATION),
+        (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, 0, Happening.SUSPENDED, None),
+        (libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED, 0, Happening.SUSPENDED, None),
+        (libvirt.VIR_DOMAIN_EVENT_STOPPED, 3, Happening.STOPPED, None),
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, 0, Happening.STOPPED, None),
+        (libvirt.VIR_DOMAIN_EVENT_DEFINED, 1, Happening.REDEFINED, None),
+        (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, 0, Happening.REDEFINED, None),
+    ],
+)
+async def test_lifecycle_events(event: int, detail: int, happening: Happening, origin: Origin | None) -> None:
+    heard = await Heard().after("_on_lifecycle", event, detail)
+    assert heard == [LifecycleNotice(UUID(UUID_TEXT), "vm1", happening, origin)]
+
+
+async def test_events_that_say_nothing_to_us() -> None:
+    heard = Heard()
+    await heard.after("_on_lifecycle", libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, 0)
+    await heard.after("_on_lifecycle", 99, 0)
+    await heard.after("_on_metadata", 2, "urn:somebody:else")
+    await heard.after("_on_port", "VSERPORT_CHANGE", 0, 0, "no JSON")
+    await heard.after("_on_port", "VSERPORT_CHANGE", 0, 0, '{"open": true}')
+    assert heard.notices == []
+
+
+async def test_ports_and_records() -> None:
+    heard = Heard()
+    await heard.after("_on_port", "VSERPORT_CHANGE", 0, 0, '{"open":true,"id":"channel1"}')
+    await heard.after("_on_metadata", 2, NAMESPACE)
+    uuid = UUID(UUID_TEXT)
+    assert heard.notices == [PortNotice(uuid, "channel1", opened=True), RecordNotice(uuid)]
+
+
+async def test_events_of_an_old_connection_are_dropped() -> None:
+    heard = Heard()
+    heard.adapter._number = 7
+    assert await heard.after("_on_metadata", 2, NAMESPACE, number=6) == []
+    assert len(await heard.after("_on_metadata", 2, NAMESPACE, number=7)) == 1
+
+
+async def test_calls_without_a_connection_say_so() -> None:
+    adapter = Heard().adapter
+    for call in (adapter.list_domains(), adapter.find_domain("vm1"), adapter.inspect_domain(UUID(UUID_TEXT))):
+        with pytest.raises(HypervisorDownError):
+            await call
+
+
+class Alive:
+    def __init__(self, alive: int) -> None:
+        self._alive = alive
+
+    def isAlive(self) -> int:  # noqa: N802 (libvirt's name)
+        return self._alive
+
+
+@pytest.mark.parametrize(
+    ("code", "alive", "kind"),
+    [
+        (libvirt.VIR_ERR_NO_DOMAIN, 1, DomainGoneError),
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, 1, JobHeldError),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, 0, HypervisorDownError),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, -1, HypervisorDownError),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, 1, HypervisorError),
+    ],
+)
+def test_errors_are_translated(code: int, alive: int, kind: type[HypervisorError]) -> None:
+    error: Any = libvirt.libvirtError("it failed")
+    error.err = (code, 0, "it failed", 2, None, None, None, 0, 0)
+    with pytest.raises(HypervisorError) as caught, _translated(Alive(alive)):
+        raise error
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is error

@@ -1,0 +1,131 @@
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.errors import MessageNotAllowedError
+from sidecar.protocol.ovirt_messages import (
+    GUEST_TO_HOST,
+    HOST_TO_GUEST,
+    Direction,
+    Message,
+    render_message,
+    require_allowed,
+)
+
+# reference/protocol.md 1.3 and 1.4, and the contract's API 4; written out again so that a slip in the table shows.
+SINCE_FROM_GUEST = {
+    "heartbeat": 0,
+    "host-name": 0,
+    "os-version": 0,
+    "network-interfaces": 0,
+    "applications": 0,
+    "active-user": 0,
+    "disks-usage": 0,
+    "fqdn": 0,
+    "session-startup": 0,
+    "session-shutdown": 0,
+    "session-logon": 0,
+    "session-logoff": 0,
+    "session-lock": 0,
+    "session-unlock": 0,
+    "memory-stats": 0,
+    "echo": 0,
+    "uninstalled": 0,
+    "number-of-cpus": 1,
+    "timezone": 2,
+    "os-info": 2,
+    "containers": 3,
+    "completion": 3,
+    "guest-tools": 4,
+}
+SINCE_FROM_HOST = {
+    "refresh": 0,
+    "api-version": 0,
+    "lock-screen": 0,
+    "log-off": 0,
+    "login": 0,
+    "shutdown": 0,
+    "hibernate": 0,
+    "echo": 0,
+    "set-number-of-cpus": 1,
+    "lifecycle-event": 3,
+}
+TABLES = [
+    pytest.param(GUEST_TO_HOST, SINCE_FROM_GUEST, Direction.GUEST_TO_HOST, id="guest-to-host"),
+    pytest.param(HOST_TO_GUEST, SINCE_FROM_HOST, Direction.HOST_TO_GUEST, id="host-to-guest"),
+]
+ROWS = [
+    pytest.param(table, name, since, id=f"{side}-{name}")
+    for side, table, expected in (
+        ("guest", GUEST_TO_HOST, SINCE_FROM_GUEST),
+        ("host", HOST_TO_GUEST, SINCE_FROM_HOST),
+    )
+    for name, since in expected.items()
+]
+
+
+@pytest.mark.parametrize(("table", "expected", "direction"), TABLES)
+def test_table_is_the_protocols(table: Mapping[str, Message], expected: dict[str, int], direction: Direction) -> None:
+    assert {name: message.since for name, message in table.items()} == expected
+    for name, message in table.items():
+        assert (message.name, message.direction) == (name, direction)
+        assert len(message.why) > 10
+
+
+@pytest.mark.parametrize(("table", "expected", "direction"), TABLES)
+def test_table_cannot_be_changed(table: dict[str, Message], expected: object, direction: object) -> None:
+    with pytest.raises(TypeError):
+        table["evil"] = table["echo"]
+
+
+@pytest.mark.parametrize("version", range(5))
+@pytest.mark.parametrize(("table", "name", "since"), ROWS)
+def test_every_row_at_every_version(table: Mapping[str, Message], name: str, since: int, version: int) -> None:
+    if version >= since:
+        require_allowed(table, name, version)
+        assert json.loads(render_message(table, name, version)) == {"__name__": name}
+    else:
+        with pytest.raises(MessageNotAllowedError, match=f"{name} needs API version {since}, in force is {version}"):
+            require_allowed(table, name, version)
+        with pytest.raises(MessageNotAllowedError):
+            render_message(table, name, version)
+
+
+@pytest.mark.parametrize("name", ["", "Heartbeat", "refresh ", "self-destruct", "__name__", "\ud800", "x\ny"])
+@pytest.mark.parametrize("table", [GUEST_TO_HOST, HOST_TO_GUEST])
+def test_unknown_is_refused_at_any_version(table: Mapping[str, Message], name: str) -> None:
+    for version in (0, 4, 2**31 - 1):
+        with pytest.raises(MessageNotAllowedError) as caught:
+            render_message(table, name, version)
+        assert str(caught.value).isascii()
+        assert "\n" not in str(caught.value)
+
+
+def test_directions_do_not_mix() -> None:
+    with pytest.raises(MessageNotAllowedError):
+        require_allowed(HOST_TO_GUEST, "heartbeat", 4)
+    with pytest.raises(MessageNotAllowedError):
+        require_allowed(GUEST_TO_HOST, "refresh", 4)
+
+
+def test_arguments_cannot_smuggle_in_another_message() -> None:
+    with pytest.raises(MessageNotAllowedError):
+        render_message(HOST_TO_GUEST, "echo", 0, {"__name__": "lifecycle-event"})
+
+
+def test_the_wire_is_one_ascii_line() -> None:
+    line = render_message(HOST_TO_GUEST, "shutdown", 0, {"message": "Gr\u00fc\u00dfe\nzwei \U0001f600", "timeout": 30})
+    assert line == (b'{"__name__": "shutdown", "message": "Gr\\u00fc\\u00dfe\\nzwei \\ud83d\\ude00", "timeout": 30}\n')
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(max_size=8).filter(lambda key: key != "__name__"), st.text(max_size=8) | st.integers()))
+def test_arguments_survive_the_wire(arguments: dict[str, object]) -> None:
+    line = render_message(HOST_TO_GUEST, "echo", 0, arguments)
+    assert line.isascii()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"__name__": "echo", **arguments}

@@ -1,0 +1,278 @@
+import time
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.record.agreement import (
+    ARRIVALS_LIMIT,
+    KEY,
+    NAMESPACE,
+    RECORD_LIMIT_BYTES,
+    Agreement,
+    ChannelRow,
+    Origin,
+    parse_agreement,
+    render_agreement,
+)
+from tests.record.conftest import Golden
+
+OVIRT_ROW = ChannelRow(
+    name="ovirt-guest-agent.0",
+    dialect="ovirt",
+    state="agreed",
+    version="3",
+    guest="3",
+    host="4",
+    since="2026-11-21T07:31:38.489Z",
+    reason=None,
+)
+QGA_ROW = ChannelRow(
+    name="org.qemu.guest_agent.0",
+    dialect="qga",
+    state="agreed",
+    version="7.2",
+    guest="7.2.22",
+    host="10.0",
+    since="2026-11-21T07:31:38.470Z",
+    reason=None,
+)
+AGREEMENT = Agreement(
+    host="beta",
+    host_uuid="5c0f3a5e-0000-4000-8000-000000000001",
+    run="9d1c0000-0000-4000-8000-000000000002:4711:815",
+    arrival="migration",
+    arrivals=2,
+    arrived="2026-11-21T07:31:38.440Z",
+    channels=(OVIRT_ROW, QGA_ROW),
+)
+# The contract's example, as libvirt shows it: with its prefix on every element.
+EXAMPLE = """
+<sidecar:agreement xmlns:sidecar="urn:libvirt-sidecar:agreement:1"
+    host="beta" host-uuid="5c0f3a5e-0000-4000-8000-000000000001"
+    run="9d1c0000-0000-4000-8000-000000000002:4711:815" arrival="migration"
+    arrivals="2" arrived="2026-11-21T07:31:38.440Z">
+  <sidecar:channel name="ovirt-guest-agent.0" dialect="ovirt" state="agreed" version="3"
+      guest="3" host="4" since="2026-11-21T07:31:38.489Z"/>
+  <sidecar:channel name="org.qemu.guest_agent.0" dialect="qga" state="agreed" version="7.2"
+      guest="7.2.22" host="10.0" since="2026-11-21T07:31:38.470Z"/>
+  <sidecar:tools source="guest-tools" version="1.4.0-12" upgradable="false" up-to-date="true"/>
+</sidecar:agreement>
+"""
+
+MINIMAL = '<agreement host-uuid="u" run="r" arrivals="{}"/>'
+
+
+def test_constants_are_the_contracts() -> None:
+    assert NAMESPACE == "urn:libvirt-sidecar:agreement:1"
+    assert KEY == "sidecar"
+    assert [str(origin) for origin in Origin] == ["start", "migration", "restore", "snapshot", "attach"]
+
+
+# Rendering.
+
+RENDERED = {
+    "agreement-contract": AGREEMENT,
+    "agreement-waiting": replace(
+        AGREEMENT,
+        arrival=Origin.START,
+        arrivals=1,
+        channels=(replace(OVIRT_ROW, state="waiting", version="0", guest=None, reason="not-heard"),),
+    ),
+    "agreement-flapping": replace(AGREEMENT, channels=(replace(OVIRT_ROW, reason="flapping"),)),
+    "agreement-without-channels": replace(AGREEMENT, channels=()),
+    "agreement-awkward-text": replace(AGREEMENT, host="<\"&'>\u00e4\u6c34\U0001f600\t\n\r]]>", channels=()),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_golden(name: str, golden: Golden) -> None:
+    golden(f"{name}.xml", render_agreement(RENDERED[name]) + "\n")
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_element_declares_no_namespace_for_libvirt_adds_it(name: str) -> None:
+    text = render_agreement(RENDERED[name])
+    assert "xmlns" not in text
+    assert text.startswith("<agreement ")
+
+
+def test_attributes_stand_in_the_contracts_order() -> None:
+    rendered, example = ElementTree.fromstring(render_agreement(AGREEMENT)), ElementTree.fromstring(EXAMPLE)
+    assert list(rendered.attrib) == list(example.attrib)
+    assert [list(child.attrib) for child in rendered] == [list(child.attrib) for child in example][:2]
+
+
+# Parsing.
+
+
+def test_the_contracts_example() -> None:
+    assert parse_agreement(EXAMPLE) == AGREEMENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXAMPLE.replace("<sidecar:", "<").replace("</sidecar:", "</").replace("xmlns:sidecar", "xmlns"),
+        EXAMPLE.replace("sidecar:agreement ", "x:agreement ", 1)
+        .replace("</sidecar:agreement", "</x:agreement")
+        .replace("xmlns:sidecar", "xmlns:x")
+        .replace("<sidecar:", "<x:"),
+        EXAMPLE.replace("<sidecar:channel", '<y:channel xmlns:y="urn:libvirt-sidecar:agreement:1"'),
+        EXAMPLE.replace("<sidecar:", "<").replace("</sidecar:", "</").replace('xmlns:sidecar="' + NAMESPACE + '"', ""),
+        '<?xml version="1.0"?><!-- why not -->' + EXAMPLE.strip(),
+    ],
+    ids=["default-namespace", "other-prefix", "own-prefix-a-child", "no-namespace", "prologue"],
+)
+def test_prefixes_do_not_matter(text: str) -> None:
+    assert parse_agreement(text) == AGREEMENT
+
+
+def test_a_newer_record_keeps_its_count() -> None:
+    text = (
+        EXAMPLE.replace("arrivals=", 'mood="sunny" sidecar:arrivals="77" xmlns:n="urn:new" n:arrivals="88" arrivals=')
+        .replace("<sidecar:tools", '<sidecar:licence until="2031"><sidecar:channel/></sidecar:licence><sidecar:tools')
+        .replace("<sidecar:channel", '<sidecar:channel colour="red"')
+    )
+    assert parse_agreement(text) == AGREEMENT
+
+
+def test_a_strangers_channel_inside_is_not_ours() -> None:
+    text = EXAMPLE.replace("<sidecar:tools", '<f:channel xmlns:f="urn:foreign" name="evil"/><sidecar:tools')
+    assert parse_agreement(text) == AGREEMENT
+
+
+def test_a_row_may_lack_everything() -> None:
+    record = parse_agreement('<agreement host-uuid="u" run="r" arrivals="1"><channel/></agreement>')
+    assert record is not None
+    assert (record.host, record.arrival, record.arrived) == ("", "", "")
+    assert record.channels == (ChannelRow("", "", "", "", None, "", "", None),)
+
+
+@pytest.mark.parametrize("count", ["1", "2", "0000000003", str(ARRIVALS_LIMIT - 1)])
+def test_counts(count: str) -> None:
+    record = parse_agreement(MINIMAL.format(count))
+    assert record is not None
+    assert record.arrivals == int(count)
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        "",
+        "0",
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "1.0",
+        "1e3",
+        "0x1",
+        "1_0",
+        "abc",
+        "\u0663",
+        "\u00b2",
+        "NaN",
+        str(ARRIVALS_LIMIT),
+        str(2**31),
+        str(2**63),
+        "9" * 5000,
+        "00000000001",
+    ],
+)
+def test_no_counts(count: str) -> None:
+    assert parse_agreement(MINIMAL.format(count)) is None
+
+
+def entity_bomb(levels: int) -> str:
+    entities = '<!ENTITY e0 "ha">' + "".join(
+        f'<!ENTITY e{level} "{f"&e{level - 1};" * 10}">' for level in range(1, levels)
+    )
+    return f'<!DOCTYPE a [{entities}]><agreement host-uuid="u" run="r" arrivals="1" host="&e{levels - 1};"/>'
+
+
+def quadratic_bomb() -> str:
+    big = "x" * 30_000
+    return f'<!DOCTYPE a [<!ENTITY e "{big}">]><agreement host-uuid="u" run="r" arrivals="1" host="{"&e;" * 8_000}"/>'
+
+
+BROKEN = {
+    "empty": "",
+    "text": "abc",
+    "number": "-1",
+    "cut-short": EXAMPLE[: len(EXAMPLE) // 2],
+    "not-closed": '<agreement host-uuid="u" run="r" arrivals="1">',
+    "two-roots": MINIMAL.format("1") * 2,
+    "twice-an-attribute": '<agreement host-uuid="u" run="r" arrivals="1" arrivals="2"/>',
+    "undeclared-prefix": '<sidecar:agreement host-uuid="u" run="r" arrivals="1"/>',
+    "nul": MINIMAL.format("1") + "\x00",
+    "lone-surrogate": MINIMAL.format("1").replace("r", "\ud800"),
+    "other-element": MINIMAL.format("1").replace("agreement", "policy"),
+    "other-namespace-number": EXAMPLE.replace("agreement:1", "agreement:2"),
+    "namespace-longer": EXAMPLE.replace("agreement:1", "agreement:10"),
+    "foreign-namespace": EXAMPLE.replace(NAMESPACE, "http://ovirt.org/vm/1.0"),
+    "no-count": '<agreement host-uuid="u" run="r"/>',
+    "no-host-uuid": '<agreement run="r" arrivals="1"/>',
+    "no-run": '<agreement host-uuid="u" arrivals="1"/>',
+    "empty-run": '<agreement host-uuid="u" run="" arrivals="1"/>',
+    "run-with-newline": '<agreement host-uuid="u" run="r&#10;x" arrivals="1"/>',
+    "run-ends-in-newline": '<agreement host-uuid="u" run="r&#10;" arrivals="1"/>',
+    "huge-run": f'<agreement host-uuid="u" run="{"r" * 1000}" arrivals="1"/>',
+    "huge": EXAMPLE + " " * RECORD_LIMIT_BYTES,
+    "deep": "<a>" * 20_000,
+    "deep-and-closed": "<a>" * 9_000 + "</a>" * 9_000,
+    "entity-bomb": entity_bomb(10),
+    "quadratic-bomb": quadratic_bomb(),
+    "small-entity": entity_bomb(2),
+    "file-entity": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>' + MINIMAL.format("1").replace("u", "&x;"),
+    "file-entity-in-text": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><agreement>&x;</agreement>',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_broken_record_is_none(text: str) -> None:
+    start = time.perf_counter()
+    assert parse_agreement(text) is None
+    assert time.perf_counter() - start < 1.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=60) | st.builds(EXAMPLE.replace, st.sampled_from(EXAMPLE), st.text(max_size=3), st.just(3)))
+def test_no_text_raises(text: str) -> None:
+    record = parse_agreement(text)
+    assert record is None or 0 < record.arrivals < ARRIVALS_LIMIT
+
+
+# There and back.
+
+TOKENS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,20}", fullmatch=True)
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff")
+    | st.sampled_from("\t\n\r<>&\"'"),
+    max_size=12,
+)
+ROWS = st.builds(ChannelRow, TEXTS, TEXTS, TEXTS, TEXTS, st.none() | TEXTS, TEXTS, TEXTS, st.none() | TEXTS)
+AGREEMENTS = st.builds(
+    Agreement,
+    TEXTS,
+    TOKENS,
+    TOKENS,
+    st.sampled_from(Origin) | TEXTS,
+    st.integers(1, ARRIVALS_LIMIT - 1),
+    TEXTS,
+    st.lists(ROWS, max_size=4).map(tuple),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(AGREEMENTS)
+def test_there_and_back(agreement: Agreement) -> None:
+    assert parse_agreement(render_agreement(agreement)) == agreement
+
+
+@settings(max_examples=50, deadline=None)
+@given(AGREEMENTS, AGREEMENTS)
+def test_equal_values_and_only_they_render_equally(one: Agreement, other: Agreement) -> None:
+    assert (render_agreement(one) == render_agreement(other)) == (one == other)

@@ -1,0 +1,241 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sidecar.config
+from sidecar.config import DEFAULT_PATH, Configuration, load_configuration, parse_configuration
+from sidecar.errors import ConfigurationError
+from sidecar.protocol.versions import OVIRT_ALIASES
+
+EVERY_KEY = b"""
+[libvirt]
+uri = "qemu+unix:///system?socket=/run/other/sock"
+keepalive_seconds = 7
+
+[ovirt]
+channels = ["org.example.agent"]
+responsive_seconds = 30
+absent_seconds = 0.5
+
+[upgrade_levels]
+ovirt = "ovirt-3.6"
+
+[paths]
+spool = "/run/other/spool"
+state = "/run/other"
+
+[log]
+level = "debug"
+"""
+DEFAULTS = {
+    "libvirt": {"uri": "qemu:///system", "keepalive_seconds": 5},
+    "ovirt": {
+        "channels": ("ovirt-guest-agent.0", "com.redhat.rhevm.vdsm"),
+        "responsive_seconds": 120,
+        "absent_seconds": 120,
+    },
+    "upgrade_levels": {"ovirt": "max"},
+    "paths": {"spool": "/run/sidecar/spool", "state": "/run/sidecar"},
+    "log": {"level": "info"},
+}
+
+
+def parse(text: str) -> Configuration:
+    return parse_configuration(text.encode(), "FILE")
+
+
+def refusal(text: str | bytes) -> str:
+    """The one line that the operator reads."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_configuration(text if isinstance(text, bytes) else text.encode(), "FILE")
+    line = str(caught.value)
+    assert line.isprintable()
+    return line
+
+
+def test_defaults_are_the_contracts() -> None:
+    assert Path("/etc/sidecar/sidecar.toml") == DEFAULT_PATH
+    assert msgspec.to_builtins(Configuration()) == DEFAULTS
+    assert parse("") == Configuration()
+    assert parse("[ovirt]\n[libvirt]\n") == Configuration()
+    assert Configuration().ovirt_maximum == 4
+
+
+def test_every_key() -> None:
+    configuration = parse_configuration(EVERY_KEY, "FILE")
+    assert msgspec.to_builtins(configuration) == {
+        "libvirt": {"uri": "qemu+unix:///system?socket=/run/other/sock", "keepalive_seconds": 7},
+        "ovirt": {"channels": ("org.example.agent",), "responsive_seconds": 30, "absent_seconds": 0.5},
+        "upgrade_levels": {"ovirt": "ovirt-3.6"},
+        "paths": {"spool": "/run/other/spool", "state": "/run/other"},
+        "log": {"level": "debug"},
+    }
+    assert configuration.ovirt_maximum == 2
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Configuration().log.level = "debug"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("cap", "maximum"),
+    [
+        ('"max"', 4),
+        ("0", 0),
+        ("3", 3),
+        ("4", 4),
+        ("99", 4),
+        ('"0"', 0),
+        ('"3"', 3),
+        *((f'"{alias}"', version) for alias, version in OVIRT_ALIASES.items()),
+    ],
+)
+def test_caps(cap: str, maximum: int) -> None:
+    assert parse(f"[upgrade_levels]\novirt = {cap}").ovirt_maximum == maximum
+
+
+@pytest.mark.parametrize(
+    "cap", ['"juno"', '"latest"', '"auto"', '"1.0"', '"MAX"', '""', '" 3"', '"-1"', "-1", str(2**31), "9" * 40]
+)
+def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
+    assert refusal(f"[upgrade_levels]\novirt = {cap}") == (
+        'FILE: upgrade_levels.ovirt: expected a version from 0 to 4, "max", or one of ovirt-3.4, ovirt-3.5, ovirt-3.6, '
+        "ovirt-4.0, ovirt-4.1, ovirt-4.2, ovirt-4.3, ovirt-4.4, ovirt-4.5, sidecar-0.1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        # What is not known.
+        ("colour = 1", "colour: unknown key"),
+        ("[colours]", "colours: unknown key"),
+        ("[libvirt]\nurl = 'x'", "libvirt.url: unknown key"),
+        ("[ovirt]\nabsent = 1", "ovirt.absent: unknown key"),
+        ("[ovirt.channels]", "ovirt.channels: expected `array`, got `table`"),
+        ("[libvirt]\n'a`b' = 1", "libvirt.a`b: unknown key"),
+        ("'a - at `b' = 1", "a - at `b: unknown key"),
+        ("'a - at `$.b`' = 1", "a - at `$.b`: unknown key"),
+        ('"a\\nb" = 1', "'a\\nb': unknown key"),
+        ('[log]\n"\\u001b[31m" = 1', "log.'\\x1b[31m': unknown key"),
+        ('"" = 1', "'': unknown key"),
+        # What has the wrong type.
+        ("libvirt = 3", "libvirt: expected `table`, got `int`"),
+        ("[[libvirt]]", "libvirt: expected `table`, got `array`"),
+        ("[libvirt]\nuri = 3", "libvirt.uri: expected `str`, got `int`"),
+        ("[libvirt]\nkeepalive_seconds = true", "libvirt.keepalive_seconds: expected `int`, got `bool`"),
+        ("[libvirt]\nkeepalive_seconds = 5.0", "libvirt.keepalive_seconds: expected `int`, got `float`"),
+        ("[libvirt]\nkeepalive_seconds = '5'", "libvirt.keepalive_seconds: expected `int`, got `str`"),
+        ("[ovirt]\nchannels = 'a'", "ovirt.channels: expected `array`, got `str`"),
+        ("[ovirt]\nchannels = ['a', 1]", "ovirt.channels[1]: expected `str`, got `int`"),
+        ("[ovirt]\nresponsive_seconds = false", "ovirt.responsive_seconds: expected `float`, got `bool`"),
+        ("[ovirt]\nabsent_seconds = 2026-01-01", "ovirt.absent_seconds: expected `float`, got `date`"),
+        ("[upgrade_levels]\novirt = true", "upgrade_levels.ovirt: expected `int | str`, got `bool`"),
+        ("[upgrade_levels]\novirt = 3.0", "upgrade_levels.ovirt: expected `int | str`, got `float`"),
+        ("[upgrade_levels]\novirt = [3]", "upgrade_levels.ovirt: expected `int | str`, got `array`"),
+        ("[paths]\nspool = 3", "paths.spool: expected an absolute path"),
+        ("[log]\nlevel = 3", "log.level: expected one of debug, info, warning, error"),
+        # What is out of range.
+        ("[libvirt]\nkeepalive_seconds = 0", "libvirt.keepalive_seconds: expected `int` >= 1"),
+        ("[libvirt]\nkeepalive_seconds = 3601", "libvirt.keepalive_seconds: expected `int` <= 3600"),
+        ("[libvirt]\nkeepalive_seconds = " + "9" * 40, "libvirt.keepalive_seconds: expected `int` <= 3600"),
+        ("[ovirt]\nresponsive_seconds = 0", "ovirt.responsive_seconds: expected `float` > 0.0"),
+        ("[ovirt]\nresponsive_seconds = -1", "ovirt.responsive_seconds: expected `float` > 0.0"),
+        ("[ovirt]\nresponsive_seconds = nan", "ovirt.responsive_seconds: expected `float` > 0.0"),
+        ("[ovirt]\nabsent_seconds = inf", "ovirt.absent_seconds: expected `float` <= 31536000.0"),
+        ("[ovirt]\nchannels = ['']", "ovirt.channels[0]: expected `str` of length >= 1"),
+        ("[paths]\nspool = 'run/spool'", "paths.spool: expected an absolute path"),
+        ("[paths]\nspool = ''", "paths.spool: expected an absolute path"),
+        ('[paths]\nspool = "/run/\\u0000"', "paths.spool: expected an absolute path"),
+        ("[log]\nlevel = 'loud'", "log.level: expected one of debug, info, warning, error"),
+        (
+            "[ovirt]\nchannels = ['a', 'org.qemu.guest_agent.0']",
+            "ovirt.channels: expected no org.qemu.guest_agent.0, whose socket libvirt holds",
+        ),
+    ],
+)
+def test_one_line_names_file_key_and_expectation(text: str, complaint: str) -> None:
+    assert refusal(text) == f"FILE: {complaint}"
+
+
+@pytest.mark.parametrize("key", ["libvirt.uri", "ovirt.channels", "upgrade_levels.ovirt", "paths.spool", "log.level"])
+def test_the_key_is_named_wherever_it_stands(key: str) -> None:
+    assert refusal(f"{key} = [[1]]").startswith(f"FILE: {key}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"level =",
+        b"[log\n",
+        b"\xff\xfe[log]",
+        b"[log]\nlevel = 'caf\xe9'",
+        b"\xef\xbb\xbf[log]",
+        b"\x00",
+        b"[log]\n[log]",
+        b"[log]\nlevel = 'info'\nlevel = 'info'",
+        b"a = " + b"[" * 5000,
+        '"\u0000\n'.encode(),
+        "level = \u0663".encode(),
+    ],
+)
+def test_what_is_no_toml(text: bytes) -> None:
+    assert refusal(text).startswith("FILE: not TOML: ")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=40)
+    | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.builds(
+        "{} = {}".format,
+        st.sampled_from(["libvirt.uri", "ovirt.channels", "ovirt.absent_seconds", "log", "upgrade_levels.ovirt", "x"]),
+        st.integers() | st.floats() | st.sampled_from(["{}", "[]", "''", "true", "{a=1}", "1979-05-27", "['']"]),
+    ).map(str.encode)
+)
+def test_any_file_is_read_or_refused_in_one_line(text: bytes) -> None:
+    try:
+        parse_configuration(text, "FILE")
+        complaint = "FILE: none"
+    except ConfigurationError as error:
+        complaint = str(error)
+    assert complaint.startswith("FILE: ")
+    assert complaint.isprintable()
+
+
+def test_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_bytes(EVERY_KEY)
+    assert load_configuration(file) == parse_configuration(EVERY_KEY, "FILE")
+
+
+def test_the_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.toml"
+    file.write_text("colour = 1")
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration(file)
+    assert str(caught.value) == f"{file}: colour: unknown key"
+
+
+def test_a_missing_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration(tmp_path / "none.toml")
+    assert str(caught.value) == f"{tmp_path}/none.toml: no such file"
+
+
+@pytest.mark.parametrize("path", [".", "file/below"])
+def test_an_unreadable_file(path: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r": cannot be read: (Is|Not) a directory$"):
+        load_configuration(tmp_path / path)
+
+
+def test_the_default_file_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar.config, "DEFAULT_PATH", tmp_path / "sidecar.toml")
+    assert load_configuration(None) == Configuration()
+    (tmp_path / "sidecar.toml").write_bytes(EVERY_KEY)
+    assert load_configuration(None) == parse_configuration(EVERY_KEY, "FILE")

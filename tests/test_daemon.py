@@ -1,0 +1,90 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar import __version__
+from sidecar.config import parse_configuration
+from sidecar.daemon import describe_offer, main, read_settings
+from sidecar.engine.ports import HostIdentity
+
+SIDECARD = Path(sys.executable).with_name("sidecard")
+
+
+def write(directory: Path, text: str) -> Path:
+    file = directory / "sidecar.toml"
+    file.write_text(text)
+    return file
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"sidecard {__version__}\n"
+
+
+def test_check_config_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check-config", "--config", str(write(tmp_path, "[upgrade_levels]\novirt = 2\n"))]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[ovirt]\nchanels = []\n", "ovirt.chanels: unknown key"),
+        ("[upgrade_levels]\novirt = 'mitaka'\n", "upgrade_levels.ovirt: expected a version from 0 to 4"),
+        ("[ovirt]\nabsent_seconds = 'soon'\n", "ovirt.absent_seconds: expected `float`"),
+        ("nonsense", "not TOML"),
+    ],
+)
+@pytest.mark.parametrize("check", [["--check-config"], []])
+def test_bad_configuration_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str, check: list[str]
+) -> None:
+    file = write(tmp_path, text)
+    assert main([*check, "--config", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sidecard: {file}: ")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_missing_file_is_an_error_only_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check-config", "--config", str(tmp_path / "none.toml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_settings_and_offer_follow_the_cap() -> None:
+    configuration = parse_configuration(b"[upgrade_levels]\novirt = 'ovirt-3.6'\n[ovirt]\nabsent_seconds = 7\n", "FILE")
+    settings = read_settings(configuration)
+    assert (settings.ovirt_maximum, settings.responsive_s, settings.absent_s) == (2, 120, 7)
+    offer = describe_offer(configuration, HostIdentity("beta", "5c0f"))
+    assert offer["hostname"] == "beta"
+    assert offer["host_uuid"] == "5c0f"
+    assert offer["dialects"] == {"ovirt": {"maximum": 2, "cap": "ovirt-3.6"}}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_cleanly_without_libvirt(tmp_path: Path, number: signal.Signals) -> None:
+    socket = tmp_path / "no-libvirt"
+    uri = f"qemu+unix:///system?socket={socket}"
+    text = f"[libvirt]\nuri = '{uri}'\n[paths]\nspool = '{tmp_path}/spool'\nstate = '{tmp_path}'\n"
+    command = [str(SIDECARD), "--config", str(write(tmp_path, text))]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NOTIFY_SOCKET": ""}
+    ) as daemon:
+        assert daemon.stderr is not None
+        lines = []
+        for line in daemon.stderr:
+            lines.append(line)
+            if "cannot connect to libvirt" in line:
+                daemon.send_signal(number)
+        assert daemon.wait(10) == 0
+    assert any("oVirt API up to 4" in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
