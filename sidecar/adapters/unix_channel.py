@@ -92,10 +92,18 @@ class UnixDialer:
         return protocol
 
     async def is_in_use(self, path: str) -> bool:
-        """Whether the kernel shows a client connected to a socket of this path; see ``proc_pid_net(5)``.
+        """Whether the kernel shows a client connected to a socket of this path."""
+        return await self._has_client(path, _CONNECTED)
 
-        The table holds every unix socket of the network namespace, so those who ask at the same time share one read.
-        Where it cannot be read nobody is seen: then only dialling tells.
+    async def is_awaited(self, path: str) -> bool:
+        """Whether the kernel shows a client in the socket's queue, which QEMU has not accepted."""
+        return await self._has_client(path, _QUEUED)
+
+    async def _has_client(self, path: str, state: bytes) -> bool:
+        """Look into the kernel's table, see ``proc_pid_net(5)``.
+
+        It holds every unix socket of the network namespace, so those who ask at the same time share one read. Where
+        it cannot be read nobody is seen: then only dialling tells.
         """
         if self._reading is None:
             self._reading = asyncio.ensure_future(asyncio.to_thread(Path("/proc/net/unix").read_bytes))
@@ -104,7 +112,7 @@ class UnixDialer:
             table = await asyncio.shield(self._reading)
         except OSError:
             return False
-        return _has_client(table, os.fsencode(path))
+        return _has_socket(table, os.fsencode(path), state)
 
     def _forget_reading(self, _reading: asyncio.Future[bytes]) -> None:
         self._reading = None
@@ -134,16 +142,16 @@ def _connect(address: str) -> socket.socket:
     return connection
 
 
-# A line of /proc/net/unix: address, reference count, protocol, flags, type, state (03: connected), inode, path.
-_CONNECTED = b"03"
+# A line of /proc/net/unix: address, reference count, protocol, flags, type, state, inode, path.
+_QUEUED, _CONNECTED = b"02", b"03"
 
 
-def _has_client(table: bytes, path: bytes) -> bool:
+def _has_socket(table: bytes, path: bytes, state: bytes) -> bool:
     ending = b" " + path + b"\n"
     found = table.find(ending)
     while found >= 0:
         fields = table[table.rfind(b"\n", 0, found) + 1 : found].split()
-        if len(fields) == 7 and fields[5] == _CONNECTED:
+        if len(fields) == 7 and fields[5] == state:
             return True
         found = table.find(ending, found + 1)
     return False

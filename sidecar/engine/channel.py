@@ -26,7 +26,8 @@ BUSY_AFTER_S = 3.0
 LEAVE_S = 0.5
 
 # A program that holds the channel may restart at any time and must find it free: so we are never queued behind it
-# for long, and dial again only after two looks, this far apart, found nobody there.
+# for long, and dial again only after two looks, this far apart, found nobody there. Should it come back all the same
+# after we have taken the channel, it queues behind us, and is let through at the next look.
 BUSY_RETRY_FIRST_S = 30.0
 BUSY_RETRY_LAST_S = 300.0
 
@@ -78,7 +79,7 @@ class Channel:
         self._since = recorded.since if earlier and recorded else render_time(surroundings.wall_clock())
         self._connection: Connection | None = None
         self._attached = False
-        self._busy = False
+        self._busy = self._contested = False
         self._unread_since: float | None = None
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -180,7 +181,7 @@ class Channel:
             connection.close()
             return
         self._connect(connection)
-        await connection.wait_closed()
+        await self._wait_closed(connection)
         if self._connection is connection:
             self._disconnect(Step.DISCONNECTED)
             # A peer that accepts and hangs up at once must not make us spin.
@@ -217,6 +218,17 @@ class Channel:
             self._connection.close()
             self._connection = None
 
+    async def _wait_closed(self, connection: Connection) -> None:
+        """Wait for the connection's end; on a channel that was another's, give way to whoever queues for it again."""
+        while self._contested:
+            try:
+                async with asyncio.timeout(BUSY_RETRY_FIRST_S):
+                    return await connection.wait_closed()
+            except TimeoutError:
+                if await self._surroundings.dialer.is_awaited(self.device.path):
+                    return self._give_way()
+        return await connection.wait_closed()
+
     async def _is_held(self) -> bool:
         """Whether another program is connected: what we said in the queue behind it would reach the guest one day."""
         if not await self._surroundings.dialer.is_in_use(self.device.path):
@@ -226,7 +238,8 @@ class Channel:
 
     def _give_way(self) -> None:
         logger.warning("%s: another program holds the channel; it is left to it", self._label)
-        self._busy, self._unread_since = True, None
+        self._busy = self._contested = True
+        self._unread_since = None
         self._drop_connection()
         self._session.disconnect(self._clock.now(), Step.BUSY)
         self._update()

@@ -107,3 +107,6 @@ class Dialer(Protocol):
 
     async def is_in_use(self, path: str) -> bool:
         """Whether some client is connected to the channel's socket, as far as can be seen without connecting."""
+
+    async def is_awaited(self, path: str) -> bool:
+        """Whether a client waits in line for the channel's socket while another is served, as far as can be seen."""

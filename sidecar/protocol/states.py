@@ -62,6 +62,7 @@ class Stage(Enum):
     CLOSED = (State.LOST, Reason.PORT_CLOSED)
     SILENT = (State.LOST, Reason.AGENT_SILENT)
     CUT = (State.LOST, Reason.DISCONNECTED)
+    YIELDED = (State.LOST, Reason.SOCKET_BUSY)
     NOT_OPENED = (State.ABSENT, Reason.NOT_OPENED)
 
 
@@ -94,12 +95,13 @@ _HEARD = {
     Stage.CAPPED,
 }
 _SOCKET_FAULTS = {Stage.BUSY, Stage.UNREACHABLE, Stage.FOREIGN}
+_LOST = {stage for stage in Stage if stage.state is State.LOST}
 _UNCONNECTED = {Stage.UNHEARD, *_SOCKET_FAULTS, Stage.STANDBY}
 
 
 def _moves() -> Mapping[tuple[Stage, Step], Stage]:
     # Whoever opens the guest's end cannot be heard over a socket that is not ours.
-    moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in {*Stage} - _SOCKET_FAULTS}
+    moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in {*Stage} - _SOCKET_FAULTS - {Stage.YIELDED}}
     # Our dialling again opens nothing in the guest: closed stays closed, absent stays absent.
     moves |= {(stage, Step.CONNECTED): Stage.UNHEARD for stage in {*Stage} - {Stage.CLOSED, Stage.NOT_OPENED}}
     moves |= {(stage, Step.OFFER): Stage.AGREED for stage in Stage}
@@ -112,11 +114,13 @@ def _moves() -> Mapping[tuple[Stage, Step], Stage]:
     moves |= {(stage, Step.CLOSED): Stage.CLOSED for stage in (*_HEARD, Stage.UNHEARD, Stage.SILENT, Stage.CUT)}
     moves |= {(stage, Step.SILENCE): Stage.SILENT for stage in (*_HEARD, Stage.UNHEARD)}
     moves |= {(stage, Step.OVERDUE): Stage.NOT_OPENED for stage in (Stage.UNHEARD, Stage.STANDBY)}
-    moves |= {(stage, Step.BUSY): Stage.BUSY for stage in (*_UNCONNECTED, Stage.FLAPPING)}
+    moves |= {(stage, Step.BUSY): Stage.BUSY for stage in (*_UNCONNECTED, Stage.FLAPPING, Stage.NOT_OPENED)}
+    was_there = (*(_HEARD - {Stage.FLAPPING}), Stage.CLOSED, Stage.SILENT, Stage.CUT)
+    moves |= {(stage, Step.BUSY): Stage.YIELDED for stage in was_there}
     moves |= {(stage, Step.UNREACHABLE): Stage.UNREACHABLE for stage in _UNCONNECTED}
     moves |= {(stage, Step.FOREIGN): Stage.FOREIGN for stage in _UNCONNECTED}
     moves |= {(stage, Step.DISCONNECTED): Stage.CUT for stage in (*_HEARD, Stage.SILENT)}
-    moves |= {(stage, Step.STOOD_BY): Stage.STANDBY for stage in (*_UNCONNECTED, Stage.CLOSED, Stage.SILENT, Stage.CUT)}
+    moves |= {(stage, Step.STOOD_BY): Stage.STANDBY for stage in (*_UNCONNECTED, *_LOST)}
     return MappingProxyType(moves)
 
 

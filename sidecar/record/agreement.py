@@ -3,7 +3,6 @@
 Source: contract, "The record in the domain's XML".
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree
@@ -19,8 +18,6 @@ ARRIVALS_LIMIT = 2**31 - 1
 
 # Our own records are under 1 KiB a channel; a record that came along and is larger is nobody's honest work.
 RECORD_LIMIT_BYTES = 64 * 1024
-
-_TOKEN = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 
 
 class Origin(StrEnum):
@@ -113,13 +110,10 @@ def read_agreement(root: ElementTree.Element) -> Agreement | None:
         return None
     if not 0 < int(arrivals) < ARRIVALS_LIMIT:
         return None
-    host_uuid, run = root.get("host-uuid", ""), root.get("run", "")
-    if not _TOKEN.fullmatch(host_uuid) or not _TOKEN.fullmatch(run):
-        return None
     return Agreement(
         host=root.get("host", ""),
-        host_uuid=host_uuid,
-        run=run,
+        host_uuid=root.get("host-uuid", ""),
+        run=root.get("run", ""),
         arrival=root.get("arrival", ""),
         arrivals=int(arrivals),
         arrived=root.get("arrived", ""),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.unix_channel import SEND_LIMIT_BYTES, UnixConnection, UnixDialer, _has_client
+from sidecar.adapters.unix_channel import SEND_LIMIT_BYTES, UnixConnection, UnixDialer, _has_socket
 from sidecar.errors import ChannelUnreachableError, ForeignSocketError
 
 
@@ -249,8 +249,24 @@ class TestInUse:
         listener.close()
 
     def test_lines_that_it_does_not_know(self) -> None:
-        assert not _has_client(b"", b"/x")
-        assert not _has_client(b"Num RefCount Protocol Flags Type St Inode Path\n/x\n 03 /x\n", b"/x")
+        assert not _has_socket(b"", b"/x", b"03")
+        assert not _has_socket(b"Num RefCount Protocol Flags Type St Inode Path\n/x\n 03 /x\n", b"/x", b"03")
+
+
+class TestAwaited:
+    async def test_only_a_client_that_was_not_accepted_waits(self, tmp_path: Path) -> None:
+        listener, dialer = Listener(tmp_path / "channel"), UnixDialer()
+        served, queued = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        served.connect(listener.path)
+        listener.accept()
+        assert not await dialer.is_awaited(listener.path)
+        queued.connect(listener.path)
+        assert await dialer.is_awaited(listener.path)
+        listener.accept()
+        assert not await dialer.is_awaited(listener.path)
+        for program in (served, queued):
+            program.close()
+        listener.close()
 
 
 class TestSharedRead:

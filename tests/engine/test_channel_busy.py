@@ -181,6 +181,30 @@ class TestDiallingAgain:
             assert c.verdict == BUSY
             vdsm.stop()
 
+    async def test_vdsm_that_was_away_for_long_is_let_through(self) -> None:
+        c = LoneChannel(opened=True)
+        vdsm = Occupant(c.socket)
+        c.guest.open()
+        async with c.running():
+            await settle(1)
+            for _ in range(3):
+                vdsm.stop()
+                await settle(700)
+                assert c.verdict == ("agreed", "3", None)
+                vdsm.start()
+                await settle(31)
+                assert vdsm.has_channel
+                assert (c.verdict[0], c.verdict[2] or "") == ("lost", "socket-busy")
+            vdsm.stop()
+
+    async def test_a_channel_that_was_always_ours_is_not_looked_at(self) -> None:
+        c = LoneChannel(opened=True)
+        c.guest.open()
+        async with c.running():
+            await settle(3600)
+            assert c.verdict == ("agreed", "3", None)
+            assert len(c.socket.looks) == 1
+
 
 async def test_busy_channel_stands_in_the_record_and_ends_with_the_domain() -> None:
     async with LoneHost().running() as host:

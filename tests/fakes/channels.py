@@ -131,6 +131,10 @@ class FakeDialer:
         self.made.append(connection)
         return connection
 
+    async def is_awaited(self, path: str) -> bool:
+        await asyncio.sleep(0)
+        return len(self.sockets[path].clients) > 1
+
     async def is_in_use(self, path: str) -> bool:
         socket = self.sockets.get(path)
         await asyncio.sleep(0)

@@ -22,22 +22,23 @@ COLUMNS = [
 ]
 # fmt: off
 TABLE = """
-              OPENED  CONNECTED OFFER  ZERO      NO_OFFER   CAPPED SUPPRESSED CLOSED SILENCE OVERDUE    BUSY UNREACHABLE FOREIGN DISCONNECTED STOOD_BY
-UNHEARD       UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED SILENT  NOT_OPENED BUSY UNREACHABLE FOREIGN .            STANDBY
-RESTARTED     UNHEARD UNHEARD   AGREED AT_ZERO   NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          .    .           .       CUT          .
-BUSY          .       UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       .          BUSY UNREACHABLE FOREIGN .            STANDBY
-UNREACHABLE   .       UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       .          BUSY UNREACHABLE FOREIGN .            STANDBY
-FOREIGN       .       UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       .          BUSY UNREACHABLE FOREIGN .            STANDBY
-STANDBY       UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       NOT_OPENED BUSY UNREACHABLE FOREIGN .            STANDBY
-FLAPPING      UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          BUSY .           .       CUT          .
-AGREED        UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          .    .           .       CUT          .
-NO_VERSION    UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          .    .           .       CUT          .
-AT_ZERO       UNHEARD UNHEARD   AGREED AT_ZERO   NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          .    .           .       CUT          .
-CAPPED        UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED SILENT  .          .    .           .       CUT          .
-CLOSED        UNHEARD .         AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       .          .    .           .       .            STANDBY
-SILENT        UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED .       .          .    .           .       CUT          STANDBY
-CUT           UNHEARD UNHEARD   AGREED RESTARTED NO_VERSION CAPPED FLAPPING   CLOSED .       .          .    .           .       .            STANDBY
-NOT_OPENED    UNHEARD .         AGREED RESTARTED NO_VERSION CAPPED FLAPPING   .      .       .          .    .           .       .            .
+             OPENED   CONNECTED  OFFER   ZERO       NO_OFFER    CAPPED  SUPPRESSED  CLOSED  SILENCE  OVERDUE     BUSY     UNREACHABLE  FOREIGN  DISCONNECTED  STOOD_BY
+UNHEARD      UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   NOT_OPENED  BUSY     UNREACHABLE  FOREIGN  .             STANDBY
+RESTARTED    UNHEARD  UNHEARD    AGREED  AT_ZERO    NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           YIELDED  .            .        CUT           .
+BUSY         .        UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           BUSY     UNREACHABLE  FOREIGN  .             STANDBY
+UNREACHABLE  .        UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           BUSY     UNREACHABLE  FOREIGN  .             STANDBY
+FOREIGN      .        UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           BUSY     UNREACHABLE  FOREIGN  .             STANDBY
+STANDBY      UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        NOT_OPENED  BUSY     UNREACHABLE  FOREIGN  .             STANDBY
+FLAPPING     UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           BUSY     .            .        CUT           .
+AGREED       UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           YIELDED  .            .        CUT           .
+NO_VERSION   UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           YIELDED  .            .        CUT           .
+AT_ZERO      UNHEARD  UNHEARD    AGREED  AT_ZERO    NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           YIELDED  .            .        CUT           .
+CAPPED       UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  SILENT   .           YIELDED  .            .        CUT           .
+CLOSED       UNHEARD  .          AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           YIELDED  .            .        .             STANDBY
+SILENT       UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  .        .           YIELDED  .            .        CUT           STANDBY
+CUT          UNHEARD  UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    CLOSED  .        .           YIELDED  .            .        .             STANDBY
+YIELDED      .        UNHEARD    AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           .        .            .        .             STANDBY
+NOT_OPENED   UNHEARD  .          AGREED  RESTARTED  NO_VERSION  CAPPED  FLAPPING    .       .        .           BUSY     .            .        .             .
 """  # noqa: E501
 # fmt: on
 HEADER, *ROWS = [line.split() for line in TABLE.strip().splitlines()]
@@ -83,6 +84,7 @@ STAGES = {
     Stage.CLOSED: ("lost", "port-closed"),
     Stage.SILENT: ("lost", "agent-silent"),
     Stage.CUT: ("lost", "disconnected"),
+    Stage.YIELDED: ("lost", "socket-busy"),
     Stage.NOT_OPENED: ("absent", "not-opened"),
 }
 
