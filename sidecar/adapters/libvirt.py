@@ -174,9 +174,8 @@ class Libvirt:
         connection, self._connection = self._connection, None
         self._number += 1
         if connection is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.unregisterCloseCallback()
-                connection.close()
+            # Closing asks libvirtd, which may hang: nobody waits for it, and an interpreter that ends even less.
+            threading.Thread(target=_close, args=(connection,), name="libvirt-close", daemon=True).start()
 
     # Events: on libvirt's thread.
 
@@ -383,6 +382,12 @@ def _translated(connection: Any) -> Iterator[None]:
         if connection is None or connection.isAlive() != 1:
             raise HypervisorDownError(str(error)) from error
         raise HypervisorError(str(error)) from error
+
+
+def _close(connection: libvirt.virConnect) -> None:
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+        connection.close()
 
 
 def _remove_timer(timer: int, _opaque: object) -> None:

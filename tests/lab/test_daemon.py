@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
@@ -89,6 +90,12 @@ def test_libvirtd_that_hangs(host: Host, boot_guest: GuestFactory) -> None:
     wait_for(lambda: host.log_text().count("connected to libvirt on") > connections, 20, "the daemon to be back")
     guest.agent_restart()
     wait_agreed(guest, 3, arrivals=1)
+    host.libvirtd.process.signal(signal.SIGSTOP)
+    begin = monotonic()
+    assert host.stop_sidecard() == 0
+    assert monotonic() - begin < 5, "a stop that does not wait for libvirtd"
+    host.libvirtd.process.signal(signal.SIGCONT)
+    host.start_sidecard(DEBUG)
 
 
 def test_daemon_starts_without_libvirt(host: Host, boot_guest: GuestFactory) -> None:
