@@ -69,6 +69,7 @@ class Daemon:
         self._configuration, self._path = configuration, path
         section = configuration.libvirt
         self._libvirt = Libvirt(section.uri, section.keepalive_seconds, configuration.ovirt.channels)
+        self._identity: HostIdentity | None = None
         # The identity is filled in by the first connection; there is no domain before it.
         self._surroundings = Surroundings(
             self._libvirt, UnixDialer(), read_settings(configuration), HostIdentity("", "")
@@ -104,6 +105,7 @@ class Daemon:
             events.stop()
 
     async def _connected(self, identity: HostIdentity) -> None:
+        self._identity = identity
         await self._host.connected(identity)
         self._publish_offer()
 
@@ -125,9 +127,11 @@ class Daemon:
         logger.info("configuration reloaded, oVirt API up to %d", configuration.ovirt_maximum)
 
     def _publish_offer(self) -> None:
+        if self._identity is None:
+            return  # libvirt has not told us yet which host this is
         directory = Path(self._configuration.paths.state)
         try:
-            write_offer(directory, describe_offer(self._configuration, self._surroundings.identity))
+            write_offer(directory, describe_offer(self._configuration, self._identity))
         except OSError as error:
             logger.warning("%s: the host's offer cannot be written: %s", directory, error)
 
@@ -149,7 +153,7 @@ def describe_offer(configuration: Configuration, identity: HostIdentity) -> dict
         "host_uuid": identity.uuid,
         "daemon": __version__,
         "dialects": {"ovirt": ovirt},
-        "aliases": {"ovirt": OVIRT_ALIASES},
+        "aliases": {"ovirt": dict(OVIRT_ALIASES)},
     }
 
 

@@ -106,7 +106,8 @@ class UnixDialer:
         it cannot be read nobody is seen: then only dialling tells.
         """
         if self._reading is None:
-            self._reading = asyncio.ensure_future(asyncio.to_thread(Path("/proc/net/unix").read_bytes))
+            read = Path("/proc/net/unix").read_bytes
+            self._reading = asyncio.get_running_loop().run_in_executor(None, read)
             self._reading.add_done_callback(self._forget_reading)
         try:
             table = await asyncio.shield(self._reading)
@@ -114,8 +115,10 @@ class UnixDialer:
             return False
         return _has_socket(table, os.fsencode(path), state)
 
-    def _forget_reading(self, _reading: asyncio.Future[bytes]) -> None:
+    def _forget_reading(self, reading: asyncio.Future[bytes]) -> None:
         self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # whoever asked may be gone, and then nobody else takes it
 
 
 def _open(path: str) -> socket.socket:

@@ -4,12 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
-
+from sidecar.engine.attachment import Attachment
 from sidecar.engine.clocks import GuestClock, render_time
-from sidecar.engine.ports import Connection
 from sidecar.engine.settings import Surroundings
-from sidecar.errors import ForeignSocketError, TransportError
 from sidecar.protocol.ovirt_host import BadInput, ChannelView, HostSession, Port
 from sidecar.protocol.settling import Settling
 from sidecar.protocol.states import Reason, State, Step
@@ -22,23 +19,10 @@ logger = logging.getLogger(__name__)
 # then, it will not read while another client is connected.
 BUSY_AFTER_S = 3.0
 
-# A client that has just closed its end is gone for QEMU within this time.
-LEAVE_S = 0.5
-
-# A program that holds the channel may restart at any time and must find it free: so we are never queued behind it
-# for long, and dial again only after two looks, this far apart, found nobody there. Should it come back all the same
-# after we have taken the channel, it queues behind us, and is let through at the next look.
-BUSY_RETRY_FIRST_S = 30.0
-BUSY_RETRY_LAST_S = 300.0
-
 # A timer fires this much late, and so never a hair too early for the deadline it was set for: it would be set again and
 # again until the hair is over.
 TIMER_SLACK_S = 0.001
 
-# While a domain starts, its socket is not there yet, and for some milliseconds it is libvirtd's own, which hands it to
-# QEMU. Only what lasts longer than these attempts (about a second) is a fault worth a word.
-QUIET_ATTEMPTS = 5
-_DIAL_WAIT = wait_exponential(multiplier=0.03, max=30)
 _INFINITY = float("inf")
 
 
@@ -61,7 +45,7 @@ class Channel:
     ) -> None:
         """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
         self.device = device
-        self._pid, self._clock, self._surroundings = pid, clock, surroundings
+        self._clock, self._surroundings = clock, surroundings
         self._label = label
         self._changed = changed
         settings = surroundings.settings
@@ -77,12 +61,11 @@ class Channel:
         earlier = _read_view(recorded)
         self._settling = Settling(earlier or self._session.view)
         self._since = recorded.since if earlier and recorded else render_time(surroundings.wall_clock())
-        self._connection: Connection | None = None
-        self._attached = False
-        self._busy = self._contested = False
+        self._attachment = Attachment(
+            device.path, pid, label, surroundings.dialer, self._connected, self._disconnected, self._receive
+        )
+        self._spoke_here = False
         self._unread_since: float | None = None
-        self._wanted = asyncio.Event()
-        self._wanted.set()
         self._timer: asyncio.TimerHandle | None = None
         self._update()
 
@@ -124,28 +107,29 @@ class Channel:
         """QEMU reports the guest's end."""
         if opened:
             self._session.port_opened(self._clock.now())
-            self._wanted.set()
+            self._attachment.want()
         else:
             self._session.port_closed(self._clock.now())
         self._update()
 
     def port_seen(self, opened: bool | None) -> None:
         """The live XML shows the guest's end so; ``None``: it does not tell."""
+        if opened:
+            self._attachment.want()
         if opened is not None:
             self._session.port_seen(opened, self._clock.now())
             self._update()
 
     def stand_by(self) -> None:
         """The guest speaks on the other oVirt channel: let go of this one."""
-        if self._wanted.is_set():
-            self._wanted.clear()
+        if self._attachment.wanted:
+            self._attachment.let_go()
             self._session.stand_by(self._clock.now())
-            self._drop_connection()
             self._update()
 
     def wake(self) -> None:
         """The other oVirt channel fell silent: listen here, too."""
-        self._wanted.set()
+        self._attachment.want()
 
     def clock_changed(self) -> None:
         """The guest's clock started or stopped."""
@@ -160,104 +144,26 @@ class Channel:
         """The stay is over: no timer of ours fires any more, and the socket is closed."""
         if self._timer is not None:
             self._timer.cancel()
-        self._drop_connection()
-
-    # Connecting.
+        self._attachment.close()
 
     async def run(self) -> None:
         """Keep the channel connected; ends only by being cancelled."""
-        while True:
-            await self._wanted.wait()
-            if await self._is_held():
-                self._give_way()
-            else:
-                await self._serve()
-            if self._busy:
-                await self._wait_until_free()
+        await self._attachment.run()
 
-    async def _serve(self) -> None:
-        connection = await self._dial()
-        if not self._wanted.is_set():
-            connection.close()
-            return
-        self._connect(connection)
-        await self._wait_closed(connection)
-        if self._connection is connection:
-            self._disconnect(Step.DISCONNECTED)
-            # A peer that accepts and hangs up at once must not make us spin.
-            await asyncio.sleep(BUSY_AFTER_S / 10)
+    # What the attachment tells.
 
-    async def _dial(self) -> Connection:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(TransportError), wait=_DIAL_WAIT, before_sleep=self._note_failure
-        )
-        return await retrying(self._surroundings.dialer.dial, self.device.path, self._pid, self._receive)
-
-    def _note_failure(self, attempt: RetryCallState) -> None:
-        if attempt.attempt_number < QUIET_ATTEMPTS:
-            return
-        error = attempt.outcome.exception() if attempt.outcome else None
-        if attempt.attempt_number == QUIET_ATTEMPTS:
-            logger.warning("%s: %s", self._label, error)
-        step = Step.FOREIGN if isinstance(error, ForeignSocketError) else Step.UNREACHABLE
-        self._disconnect(step)
-
-    def _connect(self, connection: Connection) -> None:
-        self._connection, self._attached, self._unread_since = connection, False, None
-        logger.debug("%s: attached", self._label)
+    def _connected(self) -> None:
+        self._spoke_here, self._unread_since = False, None
         self._session.connect(self._clock.now())
         self._update()
 
-    def _disconnect(self, step: Step) -> None:
-        self._connection = None
+    def _disconnected(self, step: Step) -> None:
+        self._unread_since = None
         self._session.disconnect(self._clock.now(), step)
         self._update()
 
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    async def _wait_closed(self, connection: Connection) -> None:
-        """Wait for the connection's end; on a channel that was another's, give way to whoever queues for it again."""
-        while self._contested:
-            try:
-                async with asyncio.timeout(BUSY_RETRY_FIRST_S):
-                    return await connection.wait_closed()
-            except TimeoutError:
-                if await self._surroundings.dialer.is_awaited(self.device.path):
-                    return self._give_way()
-        return await connection.wait_closed()
-
-    async def _is_held(self) -> bool:
-        """Whether another program is connected: what we said in the queue behind it would reach the guest one day."""
-        if not await self._surroundings.dialer.is_in_use(self.device.path):
-            return False
-        await asyncio.sleep(LEAVE_S)
-        return await self._surroundings.dialer.is_in_use(self.device.path)
-
-    def _give_way(self) -> None:
-        logger.warning("%s: another program holds the channel; it is left to it", self._label)
-        self._busy = self._contested = True
-        self._unread_since = None
-        self._drop_connection()
-        self._session.disconnect(self._clock.now(), Step.BUSY)
-        self._update()
-
-    async def _wait_until_free(self) -> None:
-        self._busy = False
-        wait_s = BUSY_RETRY_FIRST_S
-        free_looks = 0
-        while free_looks < 2:
-            await asyncio.sleep(BUSY_RETRY_FIRST_S if free_looks else wait_s)
-            free = not await self._surroundings.dialer.is_in_use(self.device.path)
-            free_looks = free_looks + 1 if free else 0
-            wait_s = min(2 * wait_s, BUSY_RETRY_LAST_S)
-
-    # Data and time.
-
     def _receive(self, data: bytes) -> None:
-        self._attached = True
+        self._spoke_here = True
         for event in self._session.receive_data(data, self._clock.now()):
             if isinstance(event, BadInput):
                 logger.warning(
@@ -281,11 +187,9 @@ class Channel:
 
     def _flush(self) -> None:
         data = self._session.data_to_send()
-        if self._connection is None:
-            return
         if data:
-            self._connection.send(data)
-        if self._attached or not self._session.port_open or not self._connection.unread_bytes():
+            self._attachment.send(data)
+        if self._spoke_here or not self._session.port_open or not self._attachment.unread_bytes():
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = self._clock.now()
@@ -313,8 +217,8 @@ class Channel:
 
     def _check_unread(self) -> None:
         self._unread_since = None
-        if self._connection is not None and self._connection.unread_bytes():
-            self._give_way()
+        if self._attachment.unread_bytes():
+            self._attachment.give_way()
 
 
 def _read_view(row: ChannelRow | None) -> ChannelView | None:

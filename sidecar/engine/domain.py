@@ -1,6 +1,7 @@
 """One domain: takes notices one after the other, looks at libvirt when in doubt, and hands over to its stay."""
 
 import asyncio
+import contextlib
 import logging
 from uuid import UUID
 
@@ -40,6 +41,7 @@ class Domain:
         self._overflowed = False
         self._look_pending = False
         self._owed_look: LookNotice | None = None
+        self._owed_at = 0.0
         self._stay: Stay | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -91,14 +93,18 @@ class Domain:
         return self._stay is None and self._inbox.empty() and self._owed_look is None
 
     async def _next_notice(self) -> DomainNotice:
+        # What overflowed is older than a look, and newer than what is queued.
         if self._overflowed and self._inbox.empty():
             self._overflowed = False
             return LookNotice(self.uuid)
-        try:
-            async with asyncio.timeout(None if self._owed_look is None else LOOK_AGAIN_S):
-                return await self._inbox.get()
-        except TimeoutError:
-            return self._owed_look or LookNotice(self.uuid)
+        owed, loop = self._owed_look, asyncio.get_running_loop()
+        if owed is None:
+            return await self._inbox.get()
+        if loop.time() < self._owed_at:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._owed_at):
+                    return await self._inbox.get()
+        return owed
 
     async def _follow(self, notice: LifecycleNotice, group: asyncio.TaskGroup) -> None:
         stay = self._stay

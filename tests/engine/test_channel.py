@@ -294,8 +294,10 @@ class TestStandBy:
         async with c.running():
             await settle(5)
             c.channel.stand_by()
-            c.socket.refusing = False
             await settle(60)
+            assert c.verdict == ("waiting", "0", "other-channel")
+            c.socket.refusing = False
+            await settle(50)
             assert c.socket.clients == []
 
 

@@ -103,6 +103,17 @@ class TestLook:
             assert domain.live.arrival == "attach"
             assert 0 < len([r for r in caplog.records if r.levelno >= logging.WARNING]) < 5
 
+    async def test_chatty_port_cannot_put_the_look_off(self) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain()
+            host.run_guest(domain, Origin.START)
+            host.hypervisor.fail("inspect_domain", *[HypervisorError("slow")] * 4)
+            host.tell(LookNotice(domain.uuid))
+            for _ in range(15):
+                host.reporter(domain)(False)
+                await settle(1)
+            assert domain.live is not None
+
     async def test_failure_keeps_the_stay(self) -> None:
         async with LoneHost().running() as host:
             domain = host.add_domain(Activity.RUNNING, origin=Origin.START)

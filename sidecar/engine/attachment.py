@@ -1,0 +1,192 @@
+"""Keeps a channel's socket connected, and leaves it to another program that had it first.
+
+QEMU serves one client a socket; a second one is accepted by the kernel, queued, and served when the first leaves. What
+it says in the queue reaches the guest then. So we look before we dial, dial again only when nobody has been there for a
+while, and let those through who queue behind us on a channel that was theirs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import Enum
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+
+from sidecar.engine.ports import Connection, Dialer
+from sidecar.errors import ForeignSocketError, TransportError
+from sidecar.protocol.states import Step
+
+logger = logging.getLogger(__name__)
+
+# A program that holds the channel may restart at any time and must find it free: it is dialled again only after two
+# looks, the first time apart, found nobody there. Should the program come back all the same after we have taken the
+# channel, it queues behind us, and is let through at the next look.
+BUSY_RETRY_FIRST_S = 30.0
+BUSY_RETRY_LAST_S = 300.0
+
+# A client that has just closed its end is gone for QEMU within this time.
+LEAVE_S = 0.5
+
+# A peer that accepts and hangs up at once must not make us spin.
+HANG_UP_PAUSE_S = 0.3
+
+# While a domain starts, its socket is not there yet, and for some milliseconds it is libvirtd's own, which hands it to
+# QEMU. Only what lasts longer than these attempts (about half a second) is a fault worth a word.
+QUIET_ATTEMPTS = 5
+_DIAL_WAIT = wait_exponential(multiplier=0.03, max=30)
+
+
+class Ending(Enum):
+    """How a connection ended."""
+
+    BROKEN = "QEMU closed it"
+    LET_GO = "we did not want it any more"
+    YIELDED = "another program has the channel, or queues for what was its own"
+
+
+class Attachment:
+    """The connection to one channel's socket; ``run`` keeps it, the rest is told by the ``Channel``.
+
+    ``connected`` is called when a connection is up, ``disconnected`` when it is down or could not be brought up, with
+    the step that this is for the negotiation (not when it was let go); ``receive_data`` takes what the guest says.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        pid: int,
+        label: str,
+        dialer: Dialer,
+        connected: Callable[[], None],
+        disconnected: Callable[[Step], None],
+        receive_data: Callable[[bytes], None],
+    ) -> None:
+        self._path, self._pid, self._label, self._dialer = path, pid, label, dialer
+        self._connected, self._disconnected, self._receive_data = connected, disconnected, receive_data
+        self._connection: Connection | None = None
+        self._ending = Ending.BROKEN
+        self._was_anothers = False
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there should be a connection."""
+        return self._wanted.is_set()
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    def send(self, data: bytes) -> None:
+        """Write to the guest; dropped when there is no connection."""
+        if self._connection is not None:
+            self._connection.send(data)
+
+    def unread_bytes(self) -> int:
+        """How many of our bytes QEMU has not read."""
+        return 0 if self._connection is None else self._connection.unread_bytes()
+
+    def want(self) -> None:
+        """There should be a connection."""
+        self._wanted.set()
+
+    def let_go(self) -> None:
+        """No connection is wanted until ``want``."""
+        self._wanted.clear()
+        self._close(Ending.LET_GO)
+
+    def give_way(self) -> None:
+        """Another program has the channel: leave it to them, and look again after a while."""
+        self._close(Ending.YIELDED)
+
+    def close(self) -> None:
+        """Close the connection for good; ``run`` is being cancelled."""
+        self._close(Ending.LET_GO)
+
+    def _close(self, ending: Ending) -> None:
+        if self._connection is not None:
+            self._ending = ending
+            self._connection.close()
+            self._connection = None
+
+    async def run(self) -> None:
+        """Keep the channel connected while that is wanted; ends only by being cancelled."""
+        while True:
+            await self._wanted.wait()
+            match await self._serve():
+                case Ending.BROKEN:
+                    self._disconnected(Step.DISCONNECTED)
+                    await asyncio.sleep(HANG_UP_PAUSE_S)
+                case Ending.YIELDED:
+                    logger.warning("%s: another program holds the channel; it is left to it", self._label)
+                    self._was_anothers = True
+                    self._disconnected(Step.BUSY)
+                    await self._wait_until_free()
+
+    async def _serve(self) -> Ending:
+        """Dial, and return when the connection is over."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(self._is_worth_dialling_again),
+            wait=_DIAL_WAIT,
+            before_sleep=self._note_failure,
+            reraise=True,
+        )
+        try:
+            connection: Connection | None = await retrying(self._dial)
+        except TransportError:
+            return Ending.LET_GO
+        if connection is None:
+            return Ending.YIELDED
+        if not self.wanted:
+            connection.close()
+            return Ending.LET_GO
+        self._connection, self._ending = connection, Ending.BROKEN
+        logger.debug("%s: attached", self._label)
+        self._connected()
+        await self._wait_closed(connection)
+        self._connection = None
+        return self._ending
+
+    async def _dial(self) -> Connection | None:
+        """A connection, or ``None`` when another program has the channel."""
+        if await self._is_held():
+            return None
+        return await self._dialer.dial(self._path, self._pid, self._receive_data)
+
+    async def _is_held(self) -> bool:
+        if not await self._dialer.is_in_use(self._path):
+            return False
+        await asyncio.sleep(LEAVE_S)
+        return await self._dialer.is_in_use(self._path)
+
+    def _is_worth_dialling_again(self, error: BaseException) -> bool:
+        return isinstance(error, TransportError) and self.wanted
+
+    def _note_failure(self, attempt: RetryCallState) -> None:
+        if attempt.attempt_number < QUIET_ATTEMPTS:
+            return
+        error = attempt.outcome.exception() if attempt.outcome else None
+        if attempt.attempt_number == QUIET_ATTEMPTS:
+            logger.warning("%s: %s", self._label, error)
+        self._disconnected(Step.FOREIGN if isinstance(error, ForeignSocketError) else Step.UNREACHABLE)
+
+    async def _wait_closed(self, connection: Connection) -> None:
+        while self._was_anothers:
+            try:
+                async with asyncio.timeout(BUSY_RETRY_FIRST_S):
+                    return await connection.wait_closed()
+            except TimeoutError:
+                if await self._dialer.is_awaited(self._path):
+                    return self.give_way()
+        return await connection.wait_closed()
+
+    async def _wait_until_free(self) -> None:
+        wait_s = BUSY_RETRY_FIRST_S
+        free_looks = 0
+        while free_looks < 2:
+            await asyncio.sleep(BUSY_RETRY_FIRST_S if free_looks else wait_s)
+            free = not await self._dialer.is_in_use(self._path)
+            free_looks = free_looks + 1 if free else 0
+            wait_s = min(2 * wait_s, BUSY_RETRY_LAST_S)
