@@ -18,14 +18,13 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from tests.lab.domain_xml import OVIRT_PORT, AgentSpec, GuestSpec
+from tests.lab.domain_xml import OVIRT_PORT, RECORD_URI, AgentSpec, GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.host import Host
 from tests.lab.laboratory import Laboratory
 from tests.lab.namespaces import InsideProcess
 from tests.lab.waiting import wait_for
 
-URI = "urn:libvirt-sidecar:agreement:1"
 BARE = Path(__file__).with_name("bare_arrival.py")
 LIMIT = 1.5
 AGENT_MAXIMUM = 3
@@ -67,7 +66,7 @@ class Observer:
 
     def _on_metadata(self, _connection: Any, domain: Any, _kind: int, _uri: str, _opaque: Any) -> None:
         with suppress(libvirt.libvirtError):
-            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, URI, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_URI, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             record = ElementTree.fromstring(text)
             states = [channel.get("state") for channel in record]
             if record.get("host") == self._name and states == ["agreed"] and not self.agreed:

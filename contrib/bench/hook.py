@@ -1,19 +1,14 @@
 """Bench (a): the installed hook against a shell that does nothing; at most 1.5 times its time.
 
-    .venv/bin/python contrib/bench/hook.py [--runs N] [--json]
-
 The hook is the file that ``sidecarctl hooks install`` writes, its spool is on a tmpfs as /run is, and both arms are
 started as libvirt starts a hook: posix_spawn, a small environment, wait. The arms alternate, so that whatever else
 the machine does hits both.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -92,23 +87,3 @@ def _time_run(command: tuple[str, ...]) -> float:
 def _empty(spool: Path) -> None:
     for file in spool.iterdir():
         file.unlink()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="the installed hook against `dash -c 'exit 0'`")
-    parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--json", action="store_true", help="print everything, raw times included")
-    options = parser.parse_args()
-    result = measure(max(1, options.runs))
-    if options.json:
-        print(json.dumps(result))
-    else:
-        medians = result["p50"]
-        assert isinstance(medians, dict)
-        print(f"hook {medians['hook']:.0f} us, bare {medians['bare']:.0f} us, p50 of {result['runs']}:", end=" ")
-        print(f"ratio {result['ratio']:.2f}, at most {LIMIT}")
-    return 0 if result["passed"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.lab.domain_xml import OVIRT_PORT
+from tests.lab.domain_xml import OVIRT_PORT, RECORD_URI
 from tests.lab.guest import Guest
 from tests.lab.waiting import wait_for
 
@@ -37,7 +37,7 @@ def read_record(guest: Guest, config: bool = False) -> Record | None:
     """The record in the live XML, or in the persistent configuration."""
     options = ["--inactive"] if config else []
     metadata = ET.fromstring(guest.dumpxml(*options)).find("metadata")
-    found = [] if metadata is None else [e for e in metadata if e.tag == "{urn:libvirt-sidecar:agreement:1}agreement"]
+    found = [] if metadata is None else [e for e in metadata if e.tag == f"{{{RECORD_URI}}}agreement"]
     if not found:
         return None
     return Record(dict(found[0].attrib), {child.attrib["name"]: dict(child.attrib) for child in found[0]})

@@ -27,7 +27,7 @@ def stranger_of(guest: Guest) -> str:
 @pytest.fixture
 def host(alpha: Host, clean_hosts: None) -> Iterator[Host]:
     alpha.install_hook()
-    alpha.start_sidecard()
+    alpha.start_sidecard('[log]\nlevel = "debug"\n')
     yield alpha
     assert alpha.stop_sidecard() == 0
 
@@ -86,7 +86,7 @@ def test_restored_paused_counts_when_it_resumes(host: Host, boot_guest: GuestFac
     first = wait_agreed(guest, 3, arrivals=1)
     host.virsh("managedsave", guest.name)
     guest.start(paused=True)
-    wait_for(lambda: "ovirt" in host.log_text(), 5, "the daemon to go on")
+    wait_for(lambda: host.log_text().count("attached") == 2, 5, "the daemon to be attached again")
     assert read_record(guest) == first
     host.virsh("resume", guest.name)
     assert wait_agreed(guest, 3, arrivals=2).attributes["arrival"] == "restore"

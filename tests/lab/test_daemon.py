@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from tests.lab.conftest import GuestFactory
-from tests.lab.domain_xml import OVIRT_PORT, GuestSpec
+from tests.lab.domain_xml import OVIRT_PORT, RECORD_URI, GuestSpec
 from tests.lab.host import Host
 from tests.lab.records import read_record, wait_agreed, wait_for_verdict
 from tests.lab.waiting import wait_for
@@ -70,13 +70,6 @@ def test_libvirtd_restart_is_no_arrival(host: Host, boot_guest: GuestFactory, ki
     wait_agreed(newcomer, 3, arrivals=1)
 
 
-def test_guest_started_while_libvirt_was_away_from_us(host: Host, boot_guest: GuestFactory) -> None:
-    host.stop_sidecard()
-    guest = boot_guest(ONE_CHANNEL)
-    host.start_sidecard(DEBUG)
-    wait_agreed(guest, 3, arrivals=1)
-
-
 def test_libvirtd_that_hangs(host: Host, boot_guest: GuestFactory) -> None:
     host.stop_sidecard()
     host.start_sidecard("[libvirt]\nkeepalive_seconds = 1\n")
@@ -111,7 +104,7 @@ def test_daemon_starts_without_libvirt(host: Host, boot_guest: GuestFactory) -> 
 def test_somebody_removes_the_record(host: Host, boot_guest: GuestFactory) -> None:
     guest = boot_guest(ONE_CHANNEL)
     wait_agreed(guest, 3, arrivals=1)
-    host.virsh("metadata", guest.name, "urn:libvirt-sidecar:agreement:1", "--remove", "--live", "--config")
+    host.virsh("metadata", guest.name, RECORD_URI, "--remove", "--live", "--config")
     assert read_record(guest) is None
     guest.agent_stop()
     wait_for_verdict(guest, "lost", 0, "port-closed", arrivals=1)

@@ -16,6 +16,7 @@ from tests.lab.waiting import wait_for
 
 ONE_CHANNEL = GuestSpec(channels=(OVIRT_PORT,))
 CAPPED_TO_2 = "[upgrade_levels]\novirt = 2\n"
+DEBUG = '[log]\nlevel = "debug"\n'
 CAPPED_TO_0 = "[upgrade_levels]\novirt = 0\n"
 
 
@@ -130,7 +131,7 @@ def test_offline_migration_is_no_arrival(hosts: tuple[Host, Host], boot_guest: G
 
 def test_cancelled_migration_leaves_no_trace(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     alpha, beta = hosts
-    beta.start_sidecard(CAPPED_TO_2 + '[log]\nlevel = "debug"\n')
+    beta.start_sidecard(CAPPED_TO_2 + DEBUG)
     guest = boot_guest(ONE_CHANNEL)
     first = wait_agreed(guest, 3)
     received = guest.agent_received()
@@ -190,11 +191,12 @@ def test_many_times_to_and_fro(hosts: tuple[Host, Host], boot_guest: GuestFactor
 
 def test_paused_guest_migrates_paused(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     alpha, beta = hosts
-    beta.start_sidecard(CAPPED_TO_2)
+    beta.start_sidecard(CAPPED_TO_2 + DEBUG)
     guest = boot_guest(ONE_CHANNEL)
     first = wait_agreed(guest, 3)
     alpha.virsh("suspend", guest.name)
     guest.migrate(beta)
+    wait_for(lambda: "attached" in beta.log_text(), 5, "beta's daemon to be attached")
     assert read_record(guest) == first, "it arrives when it resumes"
     beta.virsh("resume", guest.name)
     assert wait_agreed(guest, 2, arrivals=2).attributes["arrival"] == "migration"
