@@ -49,6 +49,8 @@ class Attachment:
 
     ``connected`` is called when a connection is up, ``disconnected`` when it is down or could not be brought up, with
     the step that this is for the negotiation (not when it was let go); ``receive_data`` takes what the guest says.
+    ``was_anothers``: another program is known to have had the channel, so that it is not dialled before it was seen
+    free.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Attachment:
         connected: Callable[[], None],
         disconnected: Callable[[Step], None],
         receive_data: Callable[[bytes], None],
+        *,
+        was_anothers: bool,
     ) -> None:
         self._path, self._pid, self._label, self._dialer = path, pid, label, dialer
         self._connected, self._disconnected, self._receive_data = connected, disconnected, receive_data
         self._connection: Connection | None = None
         self._ending = Ending.BROKEN
-        self._was_anothers = False
+        self._was_anothers = was_anothers
         self._wanted = asyncio.Event()
         self._wanted.set()
 
@@ -113,6 +117,9 @@ class Attachment:
 
     async def run(self) -> None:
         """Keep the channel connected while that is wanted; ends only by being cancelled."""
+        if self._was_anothers:
+            self._disconnected(Step.BUSY)
+            await self._wait_until_free()
         while True:
             await self._wanted.wait()
             match await self._serve():

@@ -9,7 +9,7 @@ from sidecar.engine.clocks import GuestClock, render_time
 from sidecar.engine.settings import Surroundings
 from sidecar.protocol.ovirt_host import BadInput, ChannelView, HostSession, Port
 from sidecar.protocol.settling import Settling
-from sidecar.protocol.states import Reason, State, Step
+from sidecar.protocol.states import Reason, Stage, State, Step
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
@@ -49,6 +49,7 @@ class Channel:
         self._label = label
         self._changed = changed
         settings = surroundings.settings
+        earlier = _read_view(recorded)
         # What the XML says is known but not reported by an event: see Port.HEARD.
         port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
         self._session = HostSession(
@@ -57,12 +58,19 @@ class Channel:
             absent_s=settings.absent_s,
             now=clock.now(),
             port=port,
+            stage=_resume_stage(earlier, port),
         )
-        earlier = _read_view(recorded)
         self._settling = Settling(earlier or self._session.view)
         self._since = recorded.since if earlier and recorded else render_time(surroundings.wall_clock())
         self._attachment = Attachment(
-            device.path, pid, label, surroundings.dialer, self._connected, self._disconnected, self._receive
+            device.path,
+            pid,
+            label,
+            surroundings.dialer,
+            self._connected,
+            self._disconnected,
+            self._receive,
+            was_anothers=earlier is not None and earlier.reason is Reason.SOCKET_BUSY,
         )
         self._spoke_here = False
         self._unread_since: float | None = None
@@ -219,6 +227,13 @@ class Channel:
         self._unread_since = None
         if self._attachment.unread_bytes():
             self._attachment.give_way()
+
+
+def _resume_stage(earlier: ChannelView | None, port: Port) -> Stage:
+    """Where a negotiation goes on after a restart of ours: an end that was lost or absent then, and is not open now."""
+    if earlier is None or port is Port.HEARD:
+        return Stage.UNHEARD
+    return {State.LOST: Stage.CLOSED, State.ABSENT: Stage.NOT_OPENED}.get(earlier.state, Stage.UNHEARD)
 
 
 def _read_view(row: ChannelRow | None) -> ChannelView | None:

@@ -127,7 +127,7 @@ class Domain:
 
     async def _resume(self, stay: Stay, notice: LifecycleNotice, group: asyncio.TaskGroup) -> None:
         # The job that brought a guest here has only its tail left; but an operator may resume a guest under any other.
-        job_over = stay.expected or notice.origin is Origin.MIGRATION
+        job_over = stay.unrecorded or notice.origin is Origin.MIGRATION
         if stay.expected and notice.origin is None and stay.origin is None:
             await self._look(group)  # STARTED follows, and libvirt knows already how the domain came
         if self._stay is stay:
@@ -143,6 +143,7 @@ class Domain:
             level = logging.DEBUG if self._owed_look else logging.INFO if down else logging.WARNING
             logger.log(level, "%s: cannot look at the domain: %s", ascii(self.name), error)
             self._owed_look = None if down else LookNotice(self.uuid, first_sight=came is Origin.ATTACH)
+            self._owed_at = asyncio.get_running_loop().time() + LOOK_AGAIN_S
             return
         self._owed_look = None
         if snapshot is None:

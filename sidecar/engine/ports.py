@@ -71,7 +71,8 @@ class Hypervisor(Protocol):
             DomainGoneError: The domain runs no more; nothing more to do.
             JobHeldError: A job held the domain for too long; nothing was written.
             HypervisorDownError: The connection is down, or broke meanwhile.
-            HypervisorError: Anything else, including a copy that read back differently.
+            RecordChangedError: It was written, and somebody else has changed it already.
+            HypervisorError: Anything else.
         """
 
     async def is_record_intact(self, uuid: UUID, agreement: Agreement) -> bool:

@@ -14,7 +14,7 @@ from tenacity import (
 )
 
 from sidecar.engine.ports import Hypervisor
-from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
+from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError, RecordChangedError
 from sidecar.protocol.budget import Budget
 from sidecar.record.agreement import Agreement
 
@@ -64,6 +64,11 @@ class Recorder:
         self._check_at: float | None = None
         self._put_back = False
 
+    @property
+    def recorded(self) -> Agreement | None:
+        """What stands in the XML as far as we know; ``None`` before the first write."""
+        return self._recorded
+
     def want(self, agreement: Agreement, *, at_once: bool = False) -> None:
         """This should stand in the XML; ``at_once``: no job can hold the domain now, do not ask."""
         self._at_once |= at_once
@@ -82,7 +87,11 @@ class Recorder:
         """Libvirt reports a write to our element: our own echo, or somebody else's edit."""
         if self._echoes:
             self._echoes -= 1
-        elif self._check_at is None and not self._put_back and self._recorded is not None:
+        else:
+            self._note_foreign_edit()
+
+    def _note_foreign_edit(self) -> None:
+        if self._check_at is None and not self._put_back and self._recorded is not None:
             self._check_at = _loop_time() + FOREIGN_EDIT_S
             self._work.set()
 
@@ -165,11 +174,15 @@ class Recorder:
         self._echoes += 1
         try:
             await self._hypervisor.write_record(self._uuid, agreement)
+        except RecordChangedError:
+            self._recorded = agreement
+            self._note_foreign_edit()  # somebody was quicker than our reading back: no duel
         except HypervisorError:
             self._echoes -= self._echoes > 0
             raise
-        self._recorded = agreement
-        self._written(agreement)
+        else:
+            self._recorded = agreement
+            self._written(agreement)
         if self._wanted != agreement:
             self._work.set()
 

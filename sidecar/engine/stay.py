@@ -101,6 +101,11 @@ class Stay:
         return self._phase is Phase.EXPECTED
 
     @property
+    def unrecorded(self) -> bool:
+        """Whether nothing of this stay stands in the XML yet."""
+        return self._recorder.recorded is None
+
+    @property
     def origin(self) -> Origin | None:
         """How the domain came, as far as anybody told."""
         return self._origin
@@ -135,8 +140,7 @@ class Stay:
             if arriving:
                 self._arrive(self._origin or told or Origin.ATTACH)
             self._publish(at_once=job_over)
-        if job_over and self._phase is not Phase.EXPECTED:
-            self._recorder.look_again(at_once=True)
+        self._recorder.look_again(at_once=job_over and self._phase is not Phase.EXPECTED)
 
     def _set_clock(self) -> None:
         if self._phase is Phase.RUNNING:

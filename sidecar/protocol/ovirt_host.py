@@ -17,23 +17,24 @@ write, ``deadline`` for when it wants to be told the time, and ``view`` for what
 seconds of a clock that stands still while the domain does.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated
-
-import msgspec
 
 from sidecar.protocol.budget import Budget
-from sidecar.protocol.framing import LineSplitter
-from sidecar.protocol.ovirt_messages import GUEST_TO_HOST, HOST_TO_GUEST, render_message, require_allowed
+from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, render_message, require_allowed
+from sidecar.protocol.ovirt_reader import BadInput as BadInput  # the engine still imports it from here
+from sidecar.protocol.ovirt_reader import BadInputCode, Event, Heartbeat, OvirtReader
+from sidecar.protocol.states import ChannelView as ChannelView
 from sidecar.protocol.states import Reason, Stage, State, Step, advance
-from sidecar.protocol.versions import OFFER_LIMIT, common_version
+from sidecar.protocol.versions import common_version
 
 # A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts and six refreshes a
 # minute are more than any honest agent needs, and few enough for an XML write each.
 RENEGOTIATION_LIMIT = 6
 RENEGOTIATION_WINDOW_S = 60.0
+
+# QEMU reports an opening or closing of one port at most once a second, libvirt passes it on at once.
+REPORT_DELAY_S = 2.0
 
 _VERDICTS = (State.AGREED, State.UNVERSIONED)
 
@@ -52,58 +53,19 @@ class Port(Enum):
     OPEN = "reported open"
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelView:
-    """What one end of a negotiation knows, as a value.
-
-    ``version`` is the agreed version, 0 when there is none; ``guest`` the guest's last valid offer since its version
-    became unknown, ``None`` when it made none; ``host`` this host's maximum after its cap. ``reason`` is set
-    whenever ``state`` is not agreed, or a warning applies.
-    """
-
-    state: State
-    version: int
-    guest: int | None
-    host: int
-    reason: Reason | None
-
-
-@dataclass(frozen=True, slots=True)
-class BadInput:
-    """The guest sent something unusable; given out once a session and ``code``, further ones are only counted.
-
-    ``detail`` is ASCII and short, safe for a log line.
-    """
-
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """A message that the table knows came in, heartbeats included."""
-
-    name: str
-
-
-Event = BadInput | MessageReceived
-
-
-class _Line(msgspec.Struct, frozen=True):
-    name: str = msgspec.field(name="__name__")
-    api_version: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="apiVersion", default=msgspec.UNSET)
-
-
-_LINE = msgspec.json.Decoder(_Line)
-_OFFER: msgspec.json.Decoder[int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=OFFER_LIMIT)])
-# msgspec raises three unrelated classes for bad input: syntax or shape, text that is not UTF-8, and nesting.
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
 class HostSession:
     """Negotiates with the agent behind one channel; see the module for the rules."""
 
-    def __init__(self, *, maximum: int, responsive_s: float, absent_s: float, now: float, port: Port) -> None:
+    def __init__(
+        self,
+        *,
+        maximum: int,
+        responsive_s: float,
+        absent_s: float,
+        now: float,
+        port: Port,
+        stage: Stage = Stage.UNHEARD,
+    ) -> None:
         """Start with everything unknown.
 
         Args:
@@ -112,11 +74,12 @@ class HostSession:
             absent_s: How long the guest may take to open its end.
             now: The arrival, in the session's seconds.
             port: What the live XML says of the guest's end.
+            stage: Where the negotiation stood, when this arrival was followed by a daemon before us.
         """
         self._maximum = maximum
         self._responsive_s, self._absent_s = responsive_s, absent_s
         self._port = port
-        self._stage = Stage.UNHEARD
+        self._stage = stage
         self._version = 0
         self._offer: int | None = None
         self._connected = self._refreshed = False
@@ -124,9 +87,8 @@ class HostSession:
         self._flapping_until = -_INFINITY
         self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._refreshes = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
-        self._lines = LineSplitter()
+        self._reader = OvirtReader()
         self._outgoing = bytearray()
-        self.bad_input: Counter[str] = Counter()
         self._now = now
 
     # What is known.
@@ -149,6 +111,11 @@ class HostSession:
         """Whether a heartbeat decided something that still holds."""
         return self._stage.state in _VERDICTS or self._stage is Stage.RESTARTED
 
+    @property
+    def bad_input(self) -> Mapping[BadInputCode, int]:
+        """How much unusable input the guest has sent in all, by code."""
+        return self._reader.bad_input
+
     def require_sendable(self, name: str) -> None:
         """Raise ``MessageNotAllowedError`` unless the message may go to the guest now."""
         require_allowed(HOST_TO_GUEST, name, self._version)
@@ -160,7 +127,7 @@ class HostSession:
         self._now = now
         self._connected = True
         self._quiet_since = now  # while nobody listened, nobody was silent
-        self._lines = LineSplitter()
+        self._reader.start_anew()
         self._outgoing.clear()
         self._forget(Step.CONNECTED)
         self._send_refresh()
@@ -197,8 +164,12 @@ class HostSession:
             self._now = now
             self._meet_peer()
             self._port = Port.HEARD
-        elif not opened and self.port_open:
+        elif not opened and self.port_open and not self._just_heard(now):
             self.port_closed(now)
+
+    def _just_heard(self, now: float) -> bool:
+        """Whether the guest spoke before the report of its opening, which QEMU puts off for up to a second."""
+        return self._port is Port.HEARD and now < self._quiet_since + REPORT_DELAY_S
 
     def _meet_peer(self, *, lost_track: bool = False) -> None:
         if lost_track:
@@ -226,40 +197,11 @@ class HostSession:
             if self._port is Port.CLOSED:
                 self._meet_peer()  # it opened and spoke before QEMU reported the opening
             self._port = Port.HEARD
-        events: list[Event] = []
-        for line in self._lines.receive_data(data):
-            if line is None:
-                self._complain("line-too-long", "a line over the limit was dropped", events)
-            elif line and not line.isspace():
-                self._receive_line(line, events)
+        events = self._reader.receive_data(data)
+        for event in events:
+            if isinstance(event, Heartbeat):
+                self._receive_heartbeat(event.offer)
         return events
-
-    def _receive_line(self, line: bytes, events: list[Event]) -> None:
-        try:
-            message = _LINE.decode(line)
-        except _DECODE_ERRORS as error:
-            self._complain("bad-message", f"{type(error).__name__}: {str(error)[:120]!a}", events)
-            return
-        if message.name not in GUEST_TO_HOST:
-            self._complain("unknown-message", f"{message.name[:64]!a}", events)
-            return
-        if message.name == "heartbeat":
-            self._receive_heartbeat(self._parse_offer(message.api_version, events))
-        events.append(MessageReceived(message.name))
-
-    def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
-        if raw is msgspec.UNSET:
-            return None
-        try:
-            return _OFFER.decode(raw)
-        except _DECODE_ERRORS:
-            self._complain("bad-version", f"apiVersion {bytes(raw)[:64]!a} is no version", events)
-            return None
-
-    def _complain(self, code: str, detail: str, events: list[Event]) -> None:
-        self.bad_input[code] += 1
-        if self.bad_input[code] == 1:
-            events.append(BadInput(code, detail))
 
     def _receive_heartbeat(self, offer: int | None) -> None:
         self._quiet_since = self._now

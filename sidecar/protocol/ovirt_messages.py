@@ -14,7 +14,7 @@ History (what each API version brought; agent release, host release):
 
 How to add one: docs/adding-a-message.md.
 
-Source: the interface facts of oVirt guest agent 1.0.16 and VDSM 4.50.
+Source: docs/protocol.md; names and versions are those of oVirt guest agent 1.0.16 and VDSM 4.50.
 """
 
 import json

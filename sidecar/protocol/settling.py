@@ -4,11 +4,10 @@ A freshly started agent says 0 before it says what it can; a daemon that restart
 heartbeat; a broken connection is mostly dialled again at once. None of these is worth two writes to the domain's
 XML, so such a state goes on record only when it lasts. A verdict, or the loss of the guest's end, goes at once.
 
-Source: issue "the lone zero ... the record follows 6 s later unless a heartbeat decides".
+Source: docs/record.md, "When it is written".
 """
 
-from sidecar.protocol.ovirt_host import ChannelView
-from sidecar.protocol.states import Reason
+from sidecar.protocol.states import ChannelView, Reason
 
 # One heartbeat (5 s) and a little.
 SETTLE_S = 6.0

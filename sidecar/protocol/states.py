@@ -1,17 +1,20 @@
 """What a channel can be in, why, and which moves there are between: the one table of the negotiation's states.
 
-``State`` is what users see; ``Reason`` the stable problem code that goes with it (docs/problems.md). A ``Stage`` is
-the finer step inside the machine, and maps to exactly one state and reason. ``advance`` applies the table;
-a step that the table lacks for a stage changes nothing.
+``State`` is what users see; ``Reason`` the stable problem code that goes with it (docs/problems.md); a ``ChannelView``
+both of them with the versions. A ``Stage`` is the finer step inside the machine, and maps to exactly one state and
+reason. ``advance`` applies the table; a step that the table lacks for a stage changes nothing.
+
+Source: docs/record.md for the states, docs/problems.md for the reasons.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
 
 class State(StrEnum):
-    """The state of a channel as the record, the CLI and every API show it (contract, "States")."""
+    """The state of a channel as the record, the CLI and every API show it."""
 
     WAITING = "waiting"
     AGREED = "agreed"
@@ -37,6 +40,22 @@ class Reason(StrEnum):
     AGENT_SILENT = "agent-silent"
     DISCONNECTED = "disconnected"
     NOT_OPENED = "not-opened"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """What one end of a negotiation knows, as a value.
+
+    ``version`` is the agreed version, 0 when there is none; ``guest`` the guest's last valid offer since its version
+    became unknown, ``None`` when it made none; ``host`` this host's maximum after its cap. ``reason`` is set
+    whenever ``state`` is not agreed, or a warning applies.
+    """
+
+    state: State
+    version: int
+    guest: int | None
+    host: int
+    reason: Reason | None
 
 
 class Stage(Enum):

@@ -1,0 +1,123 @@
+"""What an agent of the oVirt dialect says, as values: bytes in, events out.
+
+Nothing that a guest sends raises out of here: what cannot be used is a ``BadInput``, given out once a code and counted
+after that, and the next good line is still read.
+
+Source: docs/protocol.md; docs/problems.md for the codes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from sidecar.protocol.framing import LineSplitter
+from sidecar.protocol.ovirt_messages import GUEST_TO_HOST
+from sidecar.protocol.versions import OFFER_LIMIT
+
+# What of the guest's text goes into a log line; written in ASCII, a character takes up to ten.
+_DETAIL_LIMIT = 64
+_DECODER_TEXT_LIMIT = 120
+
+
+class BadInputCode(StrEnum):
+    """Stable problem codes of what a guest sent."""
+
+    BAD_MESSAGE = "bad-message"
+    BAD_VERSION = "bad-version"
+    UNKNOWN_MESSAGE = "unknown-message"
+    LINE_TOO_LONG = "line-too-long"
+
+
+@dataclass(frozen=True, slots=True)
+class BadInput:
+    """The guest sent something unusable; given out once a reader and ``code``, further ones are only counted.
+
+    ``detail`` is ASCII and short, safe for a log line.
+    """
+
+    code: BadInputCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The agent lives; ``offer`` is the highest version it says it knows, ``None`` without a valid one."""
+
+    offer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """Another message that the table knows came in."""
+
+    name: str
+
+
+Event = BadInput | Heartbeat | MessageReceived
+
+
+class _Line(msgspec.Struct, frozen=True):
+    name: str = msgspec.field(name="__name__")
+    api_version: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="apiVersion", default=msgspec.UNSET)
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_OFFER: msgspec.json.Decoder[int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=OFFER_LIMIT)])
+# msgspec raises three unrelated classes for bad input: syntax or shape, text that is not UTF-8, and nesting.
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class OvirtReader:
+    """Reads one channel; ``bad_input`` counts what could not be used, over all its connections."""
+
+    __slots__ = ("_lines", "bad_input")
+
+    def __init__(self) -> None:
+        self._lines = LineSplitter()
+        self.bad_input: Counter[BadInputCode] = Counter()
+
+    def start_anew(self) -> None:
+        """A new connection: half a line of the earlier one is forgotten."""
+        self._lines = LineSplitter()
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """What the lines that end in this piece say; empty lines say nothing."""
+        events: list[Event] = []
+        for line in self._lines.receive_data(data):
+            if line is None:
+                self._complain(BadInputCode.LINE_TOO_LONG, "a line over the limit was dropped", events)
+            elif line and not line.isspace():
+                self._receive_line(line, events)
+        return events
+
+    def _receive_line(self, line: bytes, events: list[Event]) -> None:
+        try:
+            message = _LINE.decode(line)
+        except _DECODE_ERRORS as error:
+            detail = f"{type(error).__name__}: {str(error)[:_DECODER_TEXT_LIMIT]!a}"
+            self._complain(BadInputCode.BAD_MESSAGE, detail, events)
+            return
+        if message.name not in GUEST_TO_HOST:
+            self._complain(BadInputCode.UNKNOWN_MESSAGE, f"{message.name[:_DETAIL_LIMIT]!a}", events)
+        elif message.name == "heartbeat":
+            events.append(Heartbeat(self._parse_offer(message.api_version, events)))
+        else:
+            events.append(MessageReceived(message.name))
+
+    def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
+        if raw is msgspec.UNSET:
+            return None
+        try:
+            return _OFFER.decode(raw)
+        except _DECODE_ERRORS:
+            detail = f"apiVersion {bytes(raw)[:_DETAIL_LIMIT]!a} is no version"
+            self._complain(BadInputCode.BAD_VERSION, detail, events)
+            return None
+
+    def _complain(self, code: BadInputCode, detail: str, events: list[Event]) -> None:
+        self.bad_input[code] += 1
+        if self.bad_input[code] == 1:
+            events.append(BadInput(code, detail))
