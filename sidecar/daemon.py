@@ -2,14 +2,12 @@
 
 import argparse
 import asyncio
-import contextlib
+import fcntl
 import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
-from time import monotonic
 
 from sidecar import __version__
 from sidecar.adapters import systemd
@@ -21,7 +19,7 @@ from sidecar.config import DEFAULT_PATH, Configuration, load_configuration
 from sidecar.engine.host import Host
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, MisuseError
 from sidecar.protocol.versions import OVIRT_ALIASES
 
 logger = logging.getLogger(__name__)
@@ -42,11 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     systemd.configure_logging(configuration.log.level)
     try:
-        asyncio.run(_serve(configuration, options.config))
-    except ConfigurationError as error:
+        stuck = asyncio.run(_serve(configuration, options.config))
+    except MisuseError as error:
         print(f"sidecard: {error}", file=sys.stderr)
-        return 2
-    _leave_stuck_workers()
+        return 2 if isinstance(error, ConfigurationError) else 1
+    if stuck:
+        # The interpreter would wait for their threads, which may be half a minute.
+        logger.info("leaving %d calls to libvirt behind", stuck)
+        os._exit(0)
     return 0
 
 
@@ -81,8 +82,10 @@ class Daemon:
         """Serve; returns after a clean stop.
 
         Raises:
-            ConfigurationError: The spool cannot serve; nothing was started.
+            MisuseError: Another sidecard runs already; nothing was started.
+            ConfigurationError: The spool or the state directory cannot serve; nothing was started.
         """
+        lock = lock_instance(Path(self._configuration.paths.state))
         self._spool.prepare()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -103,6 +106,11 @@ class Daemon:
                     task.cancel()
         finally:
             events.stop()
+            os.close(lock)
+
+    def wait_stopped(self) -> int:
+        """After ``run``: see ``Libvirt.wait_stopped``."""
+        return self._libvirt.wait_stopped(STOP_S)
 
     async def _connected(self, identity: HostIdentity) -> None:
         self._identity = identity
@@ -136,6 +144,27 @@ class Daemon:
             logger.warning("%s: the host's offer cannot be written: %s", directory, error)
 
 
+def lock_instance(directory: Path) -> int:
+    """Make sure that this is the only sidecard with this state directory; returns the lock's file descriptor.
+
+    Raises:
+        MisuseError: Another one runs.
+        ConfigurationError: The directory cannot be used.
+    """
+    file = directory / "sidecard.lock"
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"paths.state: {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise MisuseError(f"{file}: another sidecard runs already") from error
+    return lock
+
+
 def read_settings(configuration: Configuration) -> Settings:
     """What the engine needs of the configuration."""
     return Settings(
@@ -157,22 +186,11 @@ def describe_offer(configuration: Configuration, identity: HostIdentity) -> dict
     }
 
 
-async def _serve(configuration: Configuration, path: Path | None) -> None:
-    await Daemon(configuration, path).run()
-
-
-def _leave_stuck_workers() -> None:
-    """Do not wait, as the interpreter would, for a worker that libvirt holds: it may be half a minute."""
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith("libvirt-")]
-    end = monotonic() + STOP_S
-    for thread in workers:
-        thread.join(max(0.0, end - monotonic()))
-    stuck = [thread for thread in workers if thread.is_alive()]
-    if stuck:
-        logger.info("leaving %d calls to libvirt behind", len(stuck))
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(0)
+async def _serve(configuration: Configuration, path: Path | None) -> int:
+    """Serve; how many calls libvirt did not give back at the end."""
+    daemon = Daemon(configuration, path)
+    await daemon.run()
+    return daemon.wait_stopped()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@
         ├── HypervisorDownError      no connection to libvirt at the moment
         ├── DomainGoneError          the domain does not exist, or runs no more
         ├── JobHeldError             another job holds the domain
-        └── OutcomeUnknownError      nobody knows whether it happened
+        ├── OutcomeUnknownError      nobody knows whether it happened
+        └── RecordChangedError       the record was written, and somebody else has changed it already
 
 A guest's bad input is no exception: it becomes an event of the session (``protocol.ovirt_reader``), so that
 no byte a guest sends can raise into the engine.
@@ -52,7 +53,7 @@ class ForeignSocketError(TransportError):
 
 
 class HypervisorError(SidecarError):
-    """Libvirt refused or failed; but for ``OutcomeUnknownError``, what was asked for did not happen."""
+    """Libvirt refused or failed; unless the kind says otherwise, what was asked for did not happen."""
 
 
 class HypervisorDownError(HypervisorError):
@@ -68,7 +69,11 @@ class JobHeldError(HypervisorError):
 
 
 class OutcomeUnknownError(HypervisorError):
-    """Libvirt gave no answer, or one that does not fit: it may have happened or not, now or later.
+    """Libvirt gave no answer: it may have happened or not, or may happen later.
 
     What was asked for may be asked for again: reading changes nothing, and writing a record twice is writing it once.
     """
+
+
+class RecordChangedError(HypervisorError):
+    """Our record was written, and read back differently: somebody else has changed it already."""

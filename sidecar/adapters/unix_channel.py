@@ -16,6 +16,14 @@ from sidecar.errors import ChannelUnreachableError, ForeignSocketError
 # All we ever have to say to an agent that keeps up fits many times; one that does not read is cut off.
 SEND_LIMIT_BYTES = 64 * 1024
 
+# What a guest says is read in pieces of this size, so that one turn of the event loop is short whatever is in them,
+READ_BYTES = 16 * 1024
+# and no faster than this for long: the worst of lines, read at this rate, costs some hundredths of a core. An honest
+# agent sends some hundred bytes every few seconds, and now and then lists of some 10 KiB. The rest waits in the guest's
+# own port, and nobody else notices.
+READ_RATE_BYTES_S = 128 * 1024
+READ_BURST_BYTES = 256 * 1024
+
 _SIOCOUTQ = 0x5411
 _UCRED = struct.Struct("3i")
 
@@ -27,17 +35,34 @@ class UnixConnection(asyncio.Protocol):
         self._receive_data = receive_data
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._level_bytes, self._level_at = 0.0, self._loop.time()
+        self._resume: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.max_size = READ_BYTES  # type: ignore[attr-defined] # asyncio's own bound on one read
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         self._receive_data(data)
+        self._throttle(len(data))
+
+    def _throttle(self, received_bytes: int) -> None:
+        """A leaky bucket: what overflows it is read later."""
+        now = self._loop.time()
+        leaked = (now - self._level_at) * READ_RATE_BYTES_S
+        self._level_bytes, self._level_at = max(0.0, self._level_bytes - leaked) + received_bytes, now
+        excess = self._level_bytes - READ_BURST_BYTES
+        if excess > 0 and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._resume = self._loop.call_later(excess / READ_RATE_BYTES_S, self._transport.resume_reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
+        if self._resume is not None:
+            self._resume.cancel()
         self._closed.set()
 
     def send(self, data: bytes) -> None:

@@ -116,6 +116,8 @@ def show_status(hooks_directory: Path, configuration: Path | None, *, as_json: b
     else:
         print(f"hook:  {state.value.replace('-', ' ')} ({target})")
         print(f"spool: {spool.problem or 'sound'} ({spool.path})")
+    if state is not HookState.INSTALLED:
+        print(f"sidecarctl: the hook is {state.value.replace('-', ' ')}", file=sys.stderr)
     return state is HookState.INSTALLED
 
 

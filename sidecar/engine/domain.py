@@ -111,7 +111,7 @@ class Domain:
         match notice.happening:
             case Happening.STOPPED:
                 await self._end_stay()
-            case Happening.STARTED:
+            case Happening.STARTED | Happening.CRASHED:
                 await self._look(group, came=notice.origin)
             case Happening.REDEFINED:
                 if stay is not None:

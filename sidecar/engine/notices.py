@@ -25,6 +25,7 @@ class Happening(Enum):
     RESUMED = "the guest's CPUs run"
     RESUMED_POSTCOPY = "the guest runs here, but its migration job goes on"
     SUSPENDED = "the guest's CPUs stand"
+    CRASHED = "the guest panicked; QEMU may go on"
     STOPPED = "the QEMU process is gone"
     REDEFINED = "the persistent configuration was defined anew or undefined"
 

@@ -1,10 +1,11 @@
 """The agreement record: an immutable value, to and from the XML element that libvirt keeps for us.
 
-Source: contract, "The record in the domain's XML".
+Source: docs/record.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 from xml.etree import ElementTree
 
 NAMESPACE = "urn:libvirt-sidecar:agreement:1"
@@ -16,8 +17,11 @@ KEY = "sidecar"
 # Far above what a guest can live through, and what every reader's signed 32-bit integer holds.
 ARRIVALS_LIMIT = 2**31 - 1
 
-# Our own records are under 1 KiB a channel; a record that came along and is larger is nobody's honest work.
-RECORD_LIMIT_BYTES = 64 * 1024
+# A controller has 31 virtio ports. A domain with two of them, each port a guest agent's, is nobody's honest work.
+ROWS_LIMIT = 64
+
+# Our own records are well under 1 KiB a channel; a record that came along and is larger is nobody's, either.
+RECORD_LIMIT_CHARACTERS = ROWS_LIMIT * 1024
 
 
 class Origin(StrEnum):
@@ -32,7 +36,10 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
-    """One ``channel`` element; every value is its text in the XML, ``None`` where the attribute is absent."""
+    """One ``channel`` element; every value is its text in the XML, ``None`` where the attribute is absent.
+
+    The attributes are the fields, in their order, with ``-`` for ``_``; so they are in ``Agreement``.
+    """
 
     name: str
     dialect: str
@@ -46,7 +53,7 @@ class ChannelRow:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The whole record; see the contract for what each attribute means. Times are RFC 3339, UTC, milliseconds."""
+    """The whole record; docs/record.md says what each attribute means. Times are RFC 3339, UTC, milliseconds."""
 
     host: str
     host_uuid: str
@@ -59,40 +66,20 @@ class Agreement:
 
 def render_agreement(agreement: Agreement) -> str:
     """The element as text, without a prefix: libvirt adds ours, and refuses an element that declares it already."""
-    root = ElementTree.Element(
-        "agreement",
-        {
-            "host": agreement.host,
-            "host-uuid": agreement.host_uuid,
-            "run": agreement.run,
-            "arrival": agreement.arrival,
-            "arrivals": str(agreement.arrivals),
-            "arrived": agreement.arrived,
-        },
-    )
+    root = ElementTree.Element("agreement", _attributes(agreement))
     for row in agreement.channels:
-        attributes = {
-            "name": row.name,
-            "dialect": row.dialect,
-            "state": row.state,
-            "version": row.version,
-            "guest": row.guest,
-            "host": row.host,
-            "since": row.since,
-            "reason": row.reason,
-        }
-        ElementTree.SubElement(root, "channel", {key: value for key, value in attributes.items() if value is not None})
+        ElementTree.SubElement(root, "channel", _attributes(row))
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def parse_agreement(text: str) -> Agreement | None:
-    """The record in this text, or ``None`` when it is broken: too large, no XML, with a DTD, or a count that is none.
+    """The record in this text; ``None`` when it is no XML, has a DTD, or is broken as ``read_agreement`` says.
 
     Unknown attributes and children are ignored. The element's namespace, when it has one, must be ours; libvirt's
     own answer to "give me the metadata" comes without.
     """
     # Entities grow where they are used; no honest record declares any.
-    if len(text) > RECORD_LIMIT_BYTES or "<!DOCTYPE" in text:
+    if len(text) > RECORD_LIMIT_CHARACTERS or "<!DOCTYPE" in text:
         return None
     try:
         root = ElementTree.fromstring(text)
@@ -102,36 +89,49 @@ def parse_agreement(text: str) -> Agreement | None:
 
 
 def read_agreement(root: ElementTree.Element) -> Agreement | None:
-    """As ``parse_agreement``, from an element that is parsed already."""
-    if _local_name(root) != "agreement":
+    """The record in an element that somebody has parsed; ``None`` when it is broken.
+
+    Broken is: another element than ours, over ``RECORD_LIMIT_CHARACTERS``, more than ``ROWS_LIMIT`` channels, or a
+    count of arrivals that is none.
+    """
+    if _local_name(root) != "agreement" or _size(root) > RECORD_LIMIT_CHARACTERS:
         return None
-    arrivals = root.get("arrivals", "")
-    if not (arrivals.isascii() and arrivals.isdigit() and len(arrivals) <= len(str(ARRIVALS_LIMIT))):
+    rows = [child for child in root if _local_name(child) == "channel"]
+    values = _read_attributes(root, Agreement)
+    arrivals = _parse_arrivals(values["arrivals"] or "")
+    if arrivals is None or len(rows) > ROWS_LIMIT:
         return None
-    if not 0 < int(arrivals) < ARRIVALS_LIMIT:
-        return None
-    return Agreement(
-        host=root.get("host", ""),
-        host_uuid=root.get("host-uuid", ""),
-        run=root.get("run", ""),
-        arrival=root.get("arrival", ""),
-        arrivals=int(arrivals),
-        arrived=root.get("arrived", ""),
-        channels=tuple(_read_row(child) for child in root if _local_name(child) == "channel"),
-    )
+    values["arrivals"] = arrivals
+    values["channels"] = tuple(ChannelRow(**_read_attributes(row, ChannelRow)) for row in rows)
+    return Agreement(**values)
 
 
-def _read_row(element: ElementTree.Element) -> ChannelRow:
-    return ChannelRow(
-        name=element.get("name", ""),
-        dialect=element.get("dialect", ""),
-        state=element.get("state", ""),
-        version=element.get("version", ""),
-        guest=element.get("guest"),
-        host=element.get("host", ""),
-        since=element.get("since", ""),
-        reason=element.get("reason"),
-    )
+def _parse_arrivals(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(ARRIVALS_LIMIT))):
+        return None
+    return int(text) if 0 < int(text) < ARRIVALS_LIMIT else None
+
+
+def _attributes(value: Agreement | ChannelRow) -> dict[str, str]:
+    texts = {field.name.replace("_", "-"): getattr(value, field.name) for field in fields(value)}
+    return {name: str(text) for name, text in texts.items() if text is not None and name != "channels"}
+
+
+def _read_attributes(element: ElementTree.Element, kind: type[Agreement | ChannelRow]) -> dict[str, Any]:
+    """The attribute of each field; one that is absent is ``""`` where a text must be, and ``None`` otherwise."""
+    return {
+        field.name: element.get(field.name.replace("_", "-"), "" if field.type is str else None)
+        for field in fields(kind)
+    }
+
+
+def _size(root: ElementTree.Element) -> int:
+    """How many characters the element has at least, as text: tags, attributes and text, down to the last child."""
+    size = 0
+    for element in root.iter():
+        size += len(element.tag.rpartition("}")[2]) + len(element.text or "") + len(element.tail or "")
+        size += sum(len(name.rpartition("}")[2]) + len(value) for name, value in element.items())
+    return size
 
 
 def _local_name(element: ElementTree.Element) -> str | None:

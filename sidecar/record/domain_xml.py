@@ -1,4 +1,7 @@
-"""Reads what we need out of a live domain XML: our channels and the record that came along."""
+"""Reads what we need out of a live domain XML: our channels and the record that came along.
+
+Source: libvirt's format of domain XML; docs/record.md for the record, docs/configuration.md for the channels' names.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -31,7 +34,14 @@ class DomainXml:
 
 
 def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
-    """Read a domain XML, as libvirt gives it; only channels whose target name is in ``names`` are kept."""
+    """Read a domain XML, as libvirt gives it; only channels whose target name is in ``names`` are kept.
+
+    A record that is broken, as ``read_agreement`` says, keeps nobody from reading the rest. A DTD, which libvirt never
+    writes, is not looked for.
+
+    Raises:
+        xml.etree.ElementTree.ParseError: The text is no XML; libvirt does not write such.
+    """
     root = ElementTree.fromstring(text)
     element = root.find(f"./metadata/{{{NAMESPACE}}}agreement")
     return DomainXml(

@@ -7,7 +7,9 @@ from uuid import UUID
 import libvirt
 import pytest
 
-from sidecar.adapters.libvirt import Libvirt, _judge_state, _translated
+from sidecar.adapters.libvirt import Libvirt
+from sidecar.adapters.libvirt.calls import translated
+from sidecar.adapters.libvirt.events import judge_state
 from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, PortNotice, RecordNotice
 from sidecar.engine.ports import Activity
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
@@ -50,6 +52,7 @@ class Heard:
         (libvirt.VIR_DOMAIN_BLOCKED, 1, (Activity.RUNNING, None)),
         (libvirt.VIR_DOMAIN_SHUTDOWN, 1, (Activity.RUNNING, None)),
         (libvirt.VIR_DOMAIN_PMSUSPENDED, 1, (Activity.PAUSED, None)),
+        (libvirt.VIR_DOMAIN_CRASHED, 1, (Activity.PAUSED, None)),
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION, (Activity.INCOMING, None)),
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, (Activity.INCOMING, None)),
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER, (Activity.PAUSED, None)),
@@ -58,7 +61,7 @@ class Heard:
     ],
 )
 def test_state_and_reason(state: int, reason: int, expected: tuple[Activity, Origin | None]) -> None:
-    assert _judge_state(state, reason) == expected
+    assert judge_state(state, reason) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,8 @@ def test_state_and_reason(state: int, reason: int, expected: tuple[Activity, Ori
         (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, 0, Happening.SUSPENDED, None),
         (libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED, 0, Happening.SUSPENDED, None),
         (libvirt.VIR_DOMAIN_EVENT_STOPPED, 3, Happening.STOPPED, None),
-        (libvirt.VIR_DOMAIN_EVENT_CRASHED, 0, Happening.STOPPED, None),
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, 0, Happening.CRASHED, None),
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, 1, Happening.CRASHED, None),
         (libvirt.VIR_DOMAIN_EVENT_DEFINED, 1, Happening.REDEFINED, None),
         (libvirt.VIR_DOMAIN_EVENT_UNDEFINED, 0, Happening.REDEFINED, None),
     ],
@@ -118,11 +122,16 @@ async def test_calls_without_a_connection_say_so() -> None:
             await call
 
 
+CLOSED = -2
+
+
 class Alive:
     def __init__(self, alive: int) -> None:
         self._alive = alive
 
     def isAlive(self) -> int:  # noqa: N802 (libvirt's name)
+        if self._alive == CLOSED:
+            raise libvirt.libvirtError("invalid connection pointer")
         return self._alive
 
 
@@ -133,13 +142,14 @@ class Alive:
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, 1, JobHeldError),
         (libvirt.VIR_ERR_INTERNAL_ERROR, 0, HypervisorDownError),
         (libvirt.VIR_ERR_INTERNAL_ERROR, -1, HypervisorDownError),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, CLOSED, HypervisorDownError),
         (libvirt.VIR_ERR_INTERNAL_ERROR, 1, HypervisorError),
     ],
 )
-def test_errors_are_translated(code: int, alive: int, kind: type[HypervisorError]) -> None:
+def test_errors_aretranslated(code: int, alive: int, kind: type[HypervisorError]) -> None:
     error: Any = libvirt.libvirtError("it failed")
     error.err = (code, 0, "it failed", 2, None, None, None, 0, 0)
-    with pytest.raises(HypervisorError) as caught, _translated(Alive(alive)):
+    with pytest.raises(HypervisorError) as caught, translated(Alive(alive)):
         raise error
     assert type(caught.value) is kind
     assert caught.value.__cause__ is error

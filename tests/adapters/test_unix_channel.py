@@ -5,13 +5,22 @@ import multiprocessing
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.unix_channel import SEND_LIMIT_BYTES, UnixConnection, UnixDialer, _has_socket
+from sidecar.adapters.unix_channel import (
+    READ_BURST_BYTES,
+    READ_BYTES,
+    READ_RATE_BYTES_S,
+    SEND_LIMIT_BYTES,
+    UnixConnection,
+    UnixDialer,
+    _has_socket,
+)
 from sidecar.errors import ChannelUnreachableError, ForeignSocketError
 
 
@@ -251,6 +260,44 @@ class TestInUse:
     def test_lines_that_it_does_not_know(self) -> None:
         assert not _has_socket(b"", b"/x", b"03")
         assert not _has_socket(b"Num RefCount Protocol Flags Type St Inode Path\n/x\n 03 /x\n", b"/x", b"03")
+
+
+class TestFlood:
+    async def test_is_read_in_small_pieces_and_not_for_long(self, tmp_path: Path) -> None:
+        listener, pieces = Listener(tmp_path / "channel"), list[int]()
+        heard_burst, heard_more = asyncio.Event(), asyncio.Event()
+
+        def receive(data: bytes) -> None:
+            pieces.append(len(data))
+            if sum(pieces) >= READ_BURST_BYTES:
+                heard_burst.set()
+            if sum(pieces) >= READ_BURST_BYTES + 4 * READ_BYTES:
+                heard_more.set()
+
+        connection = await UnixDialer().dial(listener.path, os.getpid(), receive)
+        guest = listener.accept()
+        flood = threading.Thread(target=_send_until_closed, args=(guest,))
+        flood.start()
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        await asyncio.wait_for(heard_burst.wait(), 10)
+        for _ in range(20):  # as fast as the loop turns
+            await asyncio.sleep(0)
+        allowed = READ_BURST_BYTES + READ_BYTES + (loop.time() - begin) * READ_RATE_BYTES_S
+        assert sum(pieces) <= allowed
+        assert max(pieces) <= READ_BYTES
+        await asyncio.wait_for(heard_more.wait(), 10)  # it goes on, slowly
+        connection.close()
+        await connection.wait_closed()
+        guest.close()
+        flood.join()
+        listener.close()
+
+
+def _send_until_closed(guest: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            guest.sendall(b"x\n" * 32768)
 
 
 class TestAwaited:

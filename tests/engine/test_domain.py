@@ -103,6 +103,22 @@ class TestLook:
             assert domain.live.arrival == "attach"
             assert 0 < len([r for r in caplog.records if r.levelno >= logging.WARNING]) < 5
 
+    async def test_failing_looks_do_not_shut_the_inbox(self) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain(Activity.RUNNING, origin=Origin.START)
+            host.event(domain, Happening.STARTED, Origin.START)
+            await settle(1)
+            host.hypervisor.fail_always("inspect_domain", HypervisorError("slow"))
+            host.tell(LookNotice(domain.uuid))
+            await settle(10)
+            before = host.hypervisor.calls["inspect_domain", domain.uuid]
+            await settle(60)
+            assert host.hypervisor.calls["inspect_domain", domain.uuid] - before < 45
+            host.event(domain, Happening.STOPPED)
+            await settle(10)
+            assert not host.attached(domain)
+            host.hypervisor.fail_always("inspect_domain", None)
+
     async def test_chatty_port_cannot_put_the_look_off(self) -> None:
         async with LoneHost().running() as host:
             domain = host.add_domain()

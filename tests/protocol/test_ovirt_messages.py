@@ -15,7 +15,7 @@ from sidecar.protocol.ovirt_messages import (
     require_allowed,
 )
 
-# reference/protocol.md 1.3 and 1.4, and the contract's API 4; written out again so that a slip in the table shows.
+# Written out again, from the agents and VDSM of each version, so that a slip in the table shows.
 SINCE_FROM_GUEST = {
     "heartbeat": 0,
     "host-name": 0,

@@ -1,8 +1,7 @@
 import pytest
 
-from sidecar.protocol.ovirt_host import ChannelView
 from sidecar.protocol.settling import SETTLE_S, Settling
-from sidecar.protocol.states import Reason, State
+from sidecar.protocol.states import ChannelView, Reason, State
 
 AGREED = ChannelView(State.AGREED, 3, 3, 4, None)
 AGREED_2 = ChannelView(State.AGREED, 2, 2, 4, None)

@@ -13,7 +13,7 @@ from sidecar.protocol.versions import (
 )
 
 
-def test_constants_are_the_contracts() -> None:
+def test_constants_are_the_documented_ones() -> None:
     assert OVIRT_MAXIMUM == 4
     assert OFFER_LIMIT == 2**31 - 1
 
@@ -52,6 +52,8 @@ def test_common_version(guest: int, host: int, common: int) -> None:
         ("2", 2),
         ("4", 4),
         ("99", 4),
+        ("2147483647", 4),
+        ("0000000002", 2),
         ("ovirt-3.4", 0),
         ("ovirt-3.5", 1),
         ("ovirt-3.6", 2),
@@ -62,6 +64,11 @@ def test_common_version(guest: int, host: int, common: int) -> None:
 )
 def test_caps(cap: object, maximum: int) -> None:
     assert parse_ovirt_cap(cap) == maximum
+
+
+def test_nobody_can_add_an_alias() -> None:
+    with pytest.raises(TypeError):
+        OVIRT_ALIASES["mitaka"] = 3  # type: ignore[index]
 
 
 @pytest.mark.parametrize("alias", OVIRT_ALIASES)
@@ -111,6 +118,8 @@ def test_aliases_never_go_down_with_the_release() -> None:
         "OVIRT-4.0",
         "\u0663",
         "\u00b3",
+        "2147483648",
+        "00000000002",
         "9" * 5000,
     ],
 )

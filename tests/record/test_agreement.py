@@ -10,11 +10,13 @@ from sidecar.record.agreement import (
     ARRIVALS_LIMIT,
     KEY,
     NAMESPACE,
-    RECORD_LIMIT_BYTES,
+    RECORD_LIMIT_CHARACTERS,
+    ROWS_LIMIT,
     Agreement,
     ChannelRow,
     Origin,
     parse_agreement,
+    read_agreement,
     render_agreement,
 )
 from tests.record.conftest import Golden
@@ -48,7 +50,7 @@ AGREEMENT = Agreement(
     arrived="2026-11-21T07:31:38.440Z",
     channels=(OVIRT_ROW, QGA_ROW),
 )
-# The contract's example, as libvirt shows it: with its prefix on every element.
+# An example as libvirt shows it: with its prefix on every element.
 EXAMPLE = """
 <sidecar:agreement xmlns:sidecar="urn:libvirt-sidecar:agreement:1"
     host="beta" host-uuid="5c0f3a5e-0000-4000-8000-000000000001"
@@ -65,7 +67,7 @@ EXAMPLE = """
 MINIMAL = '<agreement host-uuid="u" run="r" arrivals="{}"/>'
 
 
-def test_constants_are_the_contracts() -> None:
+def test_constants_are_the_documented_ones() -> None:
     assert NAMESPACE == "urn:libvirt-sidecar:agreement:1"
     assert KEY == "sidecar"
     assert [str(origin) for origin in Origin] == ["start", "migration", "restore", "snapshot", "attach"]
@@ -74,7 +76,7 @@ def test_constants_are_the_contracts() -> None:
 # Rendering.
 
 RENDERED = {
-    "agreement-contract": AGREEMENT,
+    "agreement-example": AGREEMENT,
     "agreement-waiting": replace(
         AGREEMENT,
         arrival=Origin.START,
@@ -99,7 +101,7 @@ def test_the_element_declares_no_namespace_for_libvirt_adds_it(name: str) -> Non
     assert text.startswith("<agreement ")
 
 
-def test_attributes_stand_in_the_contracts_order() -> None:
+def test_attributes_stand_in_the_documented_order() -> None:
     rendered, example = ElementTree.fromstring(render_agreement(AGREEMENT)), ElementTree.fromstring(EXAMPLE)
     assert list(rendered.attrib) == list(example.attrib)
     assert [list(child.attrib) for child in rendered] == [list(child.attrib) for child in example][:2]
@@ -108,7 +110,7 @@ def test_attributes_stand_in_the_contracts_order() -> None:
 # Parsing.
 
 
-def test_the_contracts_example() -> None:
+def test_the_example() -> None:
     assert parse_agreement(EXAMPLE) == AGREEMENT
 
 
@@ -186,6 +188,46 @@ def test_no_counts(count: str) -> None:
     assert parse_agreement(MINIMAL.format(count)) is None
 
 
+def with_rows(count: int, attributes: str = "") -> str:
+    return MINIMAL.format("5").replace("/>", f"{attributes}>{'<channel/>' * count}</agreement>")
+
+
+def test_as_many_rows_as_a_domain_may_have_and_no_more() -> None:
+    record = parse_agreement(with_rows(ROWS_LIMIT))
+    assert record is not None
+    assert len(record.channels) == ROWS_LIMIT
+    assert parse_agreement(with_rows(ROWS_LIMIT + 1)) is None
+    assert read_agreement(ElementTree.fromstring(with_rows(ROWS_LIMIT + 1))) is None
+
+
+def test_our_own_largest_record_can_be_read_back() -> None:
+    row = replace(OVIRT_ROW, name="n" * 200, state="unversioned", version="4", guest=str(2**31 - 1), reason="r" * 20)
+    largest = replace(AGREEMENT, host="h" * 64, run="r" * 80, channels=(row,) * ROWS_LIMIT)
+    assert parse_agreement(render_agreement(largest)) == largest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        with_rows(1, f' host="{"h" * RECORD_LIMIT_CHARACTERS}"'),
+        with_rows(1, f' unknown="{"h" * RECORD_LIMIT_CHARACTERS}"'),
+        MINIMAL.format("5").replace("/>", f">{'t' * RECORD_LIMIT_CHARACTERS}</agreement>"),
+        MINIMAL.format("5").replace("/>", f">{'<other/>' * (RECORD_LIMIT_CHARACTERS // 5)}</agreement>"),
+        MINIMAL.format("5").replace("/>", f"><o><p/>{'t' * RECORD_LIMIT_CHARACTERS}</o></agreement>"),
+        MINIMAL.format("5").replace("/>", ">" + "<a>" * 70_000 + "</a>" * 70_000 + "</agreement>"),
+    ],
+    ids=["attribute", "unknown-attribute", "text", "children", "tail-of-a-child", "deep"],
+)
+def test_too_large_is_broken_whichever_way_it_came(text: str) -> None:
+    assert parse_agreement(text) is None
+    assert read_agreement(ElementTree.fromstring(text)) is None
+
+
+def test_what_the_text_may_have_the_element_may_have() -> None:
+    text = with_rows(1, f' host="{"h" * (RECORD_LIMIT_CHARACTERS - 100)}"')
+    assert parse_agreement(text) == read_agreement(ElementTree.fromstring(text)) is not None
+
+
 def entity_bomb(levels: int) -> str:
     entities = '<!ENTITY e0 "ha">' + "".join(
         f'<!ENTITY e{level} "{f"&e{level - 1};" * 10}">' for level in range(1, levels)
@@ -214,7 +256,7 @@ BROKEN = {
     "namespace-longer": EXAMPLE.replace("agreement:1", "agreement:10"),
     "foreign-namespace": EXAMPLE.replace(NAMESPACE, "http://ovirt.org/vm/1.0"),
     "no-count": '<agreement host-uuid="u" run="r"/>',
-    "huge": EXAMPLE + " " * RECORD_LIMIT_BYTES,
+    "huge": EXAMPLE + " " * RECORD_LIMIT_CHARACTERS,
     "deep": "<a>" * 20_000,
     "deep-and-closed": "<a>" * 9_000 + "</a>" * 9_000,
     "entity-bomb": entity_bomb(10),

@@ -1,8 +1,9 @@
 from dataclasses import astuple
+from xml.etree import ElementTree
 
 import pytest
 
-from sidecar.record.agreement import NAMESPACE
+from sidecar.record.agreement import NAMESPACE, RECORD_LIMIT_CHARACTERS, ROWS_LIMIT
 from sidecar.record.domain_xml import ChannelDevice, DomainXml, parse_domain_xml
 from tests.record.conftest import FOLDER, Golden
 
@@ -119,3 +120,24 @@ def test_the_record_that_came_along(metadata: str, present: bool, arrivals: int 
 def test_a_record_in_the_title_is_none() -> None:
     text = f"<domain><name>d</name><title>t</title><devices>{RECORD % '7'}</devices></domain>"
     assert not parse_domain_xml(text, NAMES).record_present
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        (RECORD % "7").replace("/>", f">{'<s:channel/>' * (ROWS_LIMIT + 1)}</s:agreement>"),
+        (RECORD % "7").replace("/>", f" host='{'h' * RECORD_LIMIT_CHARACTERS}'/>"),
+    ],
+    ids=["rows", "size"],
+)
+def test_a_record_beyond_its_bounds_is_broken_and_hides_nothing_else(record: str) -> None:
+    found = parse_domain_xml(domain(record, CHANNEL % ""), NAMES)
+    assert found.record_present
+    assert found.record is None
+    assert len(found.channels) == 1
+
+
+@pytest.mark.parametrize("text", ["", "no XML", "<domain>", "<domain/><domain/>"])
+def test_what_is_no_xml_raises_as_documented(text: str) -> None:
+    with pytest.raises(ElementTree.ParseError):
+        parse_domain_xml(text, NAMES)
