@@ -1,6 +1,6 @@
 """The configuration file: TOML, every key optional, unknown keys are errors.
 
-Source: contract, "Configuration (TOML; unknown keys are errors)".
+Source: docs/configuration.md.
 """
 
 import re

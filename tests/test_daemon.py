@@ -8,7 +8,7 @@ import pytest
 
 from sidecar import __version__
 from sidecar.config import parse_configuration
-from sidecar.daemon import describe_offer, main, read_settings
+from sidecar.daemon import describe_offer, lock_instance, main, read_settings
 from sidecar.engine.ports import HostIdentity
 
 SIDECARD = Path(sys.executable).with_name("sidecard")
@@ -88,3 +88,14 @@ def test_stops_cleanly_without_libvirt(tmp_path: Path, number: signal.Signals) -
     assert any("oVirt API up to 4" in line for line in lines)
     assert not any("Traceback" in line for line in lines)
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_daemon_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, f"[paths]\nspool = '{tmp_path}/spool'\nstate = '{tmp_path}'\n")
+    lock = lock_instance(tmp_path)
+    try:
+        assert main(["--config", str(file)]) == 1
+    finally:
+        os.close(lock)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("sidecard.lock: another sidecard runs already")
+    os.close(lock_instance(tmp_path))

@@ -1,6 +1,6 @@
 """``host.json``: what this host offers its guests, for those who ask when the daemon may be down.
 
-Source: contract, "Default paths"; the keys are those of ``sidecarctl host --json``.
+Source: docs/configuration.md, ``[paths] state``.
 """
 
 import json

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from sidecar.engine.attachment import Attachment
 from sidecar.engine.clocks import GuestClock, render_time
 from sidecar.engine.settings import Surroundings
-from sidecar.protocol.ovirt_host import BadInput, ChannelView, HostSession, Port
+from sidecar.protocol.ovirt_host import HostSession, Port
+from sidecar.protocol.ovirt_reader import BadInput
 from sidecar.protocol.settling import Settling
-from sidecar.protocol.states import Reason, Stage, State, Step
+from sidecar.protocol.states import ChannelView, Reason, Stage, State, Step
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
@@ -52,13 +53,15 @@ class Channel:
         earlier = _read_view(recorded)
         # What the XML says is known but not reported by an event: see Port.HEARD.
         port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        stage = _resume_stage(earlier, port)
         self._session = HostSession(
             maximum=settings.ovirt_maximum,
             responsive_s=settings.responsive_s,
             absent_s=settings.absent_s,
             now=clock.now(),
             port=port,
-            stage=_resume_stage(earlier, port),
+            stage=stage,
+            offer=earlier.guest if earlier and stage is not Stage.UNHEARD else None,
         )
         self._settling = Settling(earlier or self._session.view)
         self._since = recorded.since if earlier and recorded else render_time(surroundings.wall_clock())

@@ -70,7 +70,8 @@ class Hypervisor(Protocol):
         Raises:
             DomainGoneError: The domain runs no more; nothing more to do.
             JobHeldError: A job held the domain for too long; nothing was written.
-            HypervisorDownError: The connection is down, or broke meanwhile.
+            HypervisorDownError: The connection is down; nothing was written.
+            OutcomeUnknownError: The connection broke during the write.
             RecordChangedError: It was written, and somebody else has changed it already.
             HypervisorError: Anything else.
         """

@@ -22,10 +22,8 @@ from enum import Enum
 
 from sidecar.protocol.budget import Budget
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, render_message, require_allowed
-from sidecar.protocol.ovirt_reader import BadInput as BadInput  # the engine still imports it from here
 from sidecar.protocol.ovirt_reader import BadInputCode, Event, Heartbeat, OvirtReader
-from sidecar.protocol.states import ChannelView as ChannelView
-from sidecar.protocol.states import Reason, Stage, State, Step, advance
+from sidecar.protocol.states import ChannelView, Reason, Stage, State, Step, advance
 from sidecar.protocol.versions import common_version
 
 # A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts and six refreshes a
@@ -65,6 +63,7 @@ class HostSession:
         now: float,
         port: Port,
         stage: Stage = Stage.UNHEARD,
+        offer: int | None = None,
     ) -> None:
         """Start with everything unknown.
 
@@ -74,14 +73,15 @@ class HostSession:
             absent_s: How long the guest may take to open its end.
             now: The arrival, in the session's seconds.
             port: What the live XML says of the guest's end.
-            stage: Where the negotiation stood, when this arrival was followed by a daemon before us.
+            stage: Where the negotiation stood, when a daemon before us followed this arrival.
+            offer: What the guest had offered then.
         """
         self._maximum = maximum
         self._responsive_s, self._absent_s = responsive_s, absent_s
         self._port = port
         self._stage = stage
         self._version = 0
-        self._offer: int | None = None
+        self._offer = offer
         self._connected = self._refreshed = False
         self._arrived_at = self._quiet_since = now
         self._flapping_until = -_INFINITY
@@ -241,7 +241,7 @@ class HostSession:
         """Nothing is agreed any more, and the agent's version is unknown."""
         self._stage = advance(self._stage, step)
         self._version = 0
-        if step in (Step.OPENED, Step.CONNECTED, Step.SUPPRESSED):
+        if self._stage in (Stage.UNHEARD, Stage.FLAPPING):
             self._offer = None
 
     def set_maximum(self, maximum: int, now: float) -> None:

@@ -1,19 +1,21 @@
 """What of the libvirt adapter can be told without libvirtd; the rest is shown on real hosts in tests/lab."""
 
 import asyncio
+import threading
 from typing import Any
 from uuid import UUID
 
 import libvirt
 import pytest
 
-from sidecar.adapters.libvirt import Libvirt
+from sidecar.adapters.libvirt import Libvirt, calls
 from sidecar.adapters.libvirt.calls import translated
 from sidecar.adapters.libvirt.events import judge_state
-from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, PortNotice, RecordNotice
+from sidecar.adapters.libvirt.handle import Handle
+from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, LookNotice, PortNotice, RecordNotice
 from sidecar.engine.ports import Activity
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
-from sidecar.record.agreement import NAMESPACE, Origin
+from sidecar.record.agreement import NAMESPACE, Agreement, Origin
 
 UUID_TEXT = "11111111-2222-3333-4444-555555555555"
 
@@ -153,3 +155,103 @@ def test_errors_aretranslated(code: int, alive: int, kind: type[HypervisorError]
         raise error
     assert type(caught.value) is kind
     assert caught.value.__cause__ is error
+
+
+class JobDomain(Domain):
+    """A domain whose jobInfo and jobStats answer so."""
+
+    def __init__(self, kind: int, operation: int | None = None, code: int | None = None) -> None:
+        self._kind, self._operation, self._code = kind, operation, code
+
+    def lookupByUUIDString(self, _uuid: str) -> "JobDomain":  # noqa: N802 (it is its own connection)
+        return self
+
+    def jobInfo(self) -> list[int]:  # noqa: N802
+        if self._code is not None:
+            error: Any = libvirt.libvirtError("no")
+            error.err = (self._code, 0, "no", 2, None, None, None, 0, 0)
+            raise error
+        return [self._kind, 0]
+
+    def jobStats(self) -> dict[str, int | None]:  # noqa: N802
+        return {libvirt.VIR_DOMAIN_JOB_OPERATION: self._operation}
+
+
+@pytest.mark.parametrize(
+    ("domain", "held"),
+    [
+        (JobDomain(libvirt.VIR_DOMAIN_JOB_NONE), False),
+        (JobDomain(libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT), True),
+        (JobDomain(libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE), True),
+        (JobDomain(libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP), False),
+        (JobDomain(0, code=libvirt.VIR_ERR_OPERATION_UNSUPPORTED), True),
+        (JobDomain(0, code=libvirt.VIR_ERR_OPERATION_TIMEOUT), True),
+    ],
+)
+def test_jobs_that_hold_a_domain(domain: JobDomain, held: bool) -> None:
+    assert calls.is_job_held(domain, UUID(UUID_TEXT)) is held
+
+
+async def test_plugged_devices_are_looked_at() -> None:
+    assert await Heard().after("_on_device", "channel3") == [LookNotice(UUID(UUID_TEXT))]
+
+
+async def test_a_write_waits_for_one_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, entered, begun = threading.Event(), asyncio.Event(), list[str]()
+    loop = asyncio.get_running_loop()
+
+    def write(_connection: object, uuid: UUID, agreement: Agreement) -> None:
+        begun.append(agreement.run)
+        loop.call_soon_threadsafe(entered.set)
+        release.wait(10)
+
+    monkeypatch.setattr(calls, "write_record", write)
+    adapter: Any = Heard().adapter
+    adapter._handle = Handle(Alive(1))  # type: ignore[arg-type]
+    records = [Agreement("h", "u", run, "start", 1, "", ()) for run in ("old", "new")]
+    first = asyncio.create_task(adapter.write_record(UUID(UUID_TEXT), records[0]))
+    await asyncio.wait_for(entered.wait(), 10)
+    first.cancel()
+    second = asyncio.create_task(adapter.write_record(UUID(UUID_TEXT), records[1]))
+    await asyncio.wait([first])
+    assert begun == ["old"]
+    release.set()
+    await second
+    assert begun == ["old", "new"]
+
+
+class Registered:
+    """A connection that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def registerCloseCallback(self, *_arguments: object) -> None:  # noqa: N802
+        self.done.append("register close")
+
+    def unregisterCloseCallback(self) -> None:  # noqa: N802
+        raise libvirt.libvirtError("the connection is dead")
+
+    def domainEventRegisterAny(self, *_arguments: object) -> int:  # noqa: N802
+        return 5
+
+    def domainEventDeregisterAny(self, number: int) -> None:  # noqa: N802
+        self.done.append(f"deregister {number}")
+
+    def close(self) -> None:
+        self.done.append("close")
+
+
+def test_a_connection_is_closed_when_its_last_call_has_returned() -> None:
+    connection: Any = Registered()
+    handle = Handle(connection)
+    handle.register_close(print, 1)
+    handle.register_event(0, print, 1)
+    with handle.used():
+        closing = threading.Thread(target=handle.close)
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
+        assert connection.done == ["register close", "deregister 5"]
+    closing.join(5)
+    assert connection.done[-1] == "close"

@@ -114,8 +114,7 @@ def write_record(connection: Any, uuid: UUID, agreement: Agreement) -> None:
     """See ``Hypervisor``."""
     domain = connection.lookupByUUIDString(str(uuid))
     try:
-        if run_token(find_qemu(uuid, domain.name())) != agreement.run:
-            raise DomainGoneError("another QEMU process runs the domain now")
+        _require_run(domain, uuid, agreement.run)
         copies = _copies(domain)
         text = render_agreement(agreement)
         with _broken_is_unknown(connection):
@@ -131,6 +130,18 @@ def is_record_intact(connection: Any, uuid: UUID, agreement: Agreement) -> bool:
     """See ``Hypervisor``."""
     domain = connection.lookupByUUIDString(str(uuid))
     return _hold(domain, _copies(domain), agreement)
+
+
+def _require_run(domain: Any, uuid: UUID, run: str) -> None:
+    """The record is that of one QEMU process, and no other shall get it."""
+    try:
+        now = run_token(find_qemu(uuid, domain.name()))
+    except HypervisorError as error:
+        if domain.isActive():
+            raise
+        raise DomainGoneError(str(error)) from error
+    if now != run:
+        raise DomainGoneError("another QEMU process runs the domain now")
 
 
 def _copies(domain: Any) -> tuple[int, ...]:

@@ -49,8 +49,6 @@ RUNNING_ORIGINS: Mapping[int, Origin] = MappingProxyType(
 )
 """Origin by the reason why a domain is running."""
 
-"""The states of a domain that no QEMU process runs."""
-
 _NOT_HERE_YET = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
 
 
