@@ -30,7 +30,7 @@ _INFINITY = float("inf")
 class Channel:
     """A channel of the live XML while one QEMU process serves it.
 
-    ``run`` keeps it connected until it is cancelled; everything else is told to it by the ``Stay``. Whenever its
+    From ``start`` to ``close`` it is kept connected; everything else is told to it by the ``Stay``. Whenever its
     ``row`` or its ``heard`` may have changed it calls ``changed``.
     """
 
@@ -78,6 +78,7 @@ class Channel:
         self._spoke_here = False
         self._unread_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
         self._update()
 
     # What the stay reads.
@@ -151,15 +152,17 @@ class Channel:
         self._session.set_maximum(self._surroundings.settings.ovirt_maximum, self._clock.now())
         self._update()
 
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Keep the channel connected from now on, in a task of this group."""
+        self._task = group.create_task(self._attachment.run())
+
     def close(self) -> None:
-        """The stay is over: no timer of ours fires any more, and the socket is closed."""
+        """Unplugged, or the stay is over: no timer or task of ours goes on, and the socket is closed."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self._attachment.close()
-
-    async def run(self) -> None:
-        """Keep the channel connected; ends only by being cancelled."""
-        await self._attachment.run()
 
     # What the attachment tells.
 

@@ -16,7 +16,7 @@ from sidecar.engine.clocks import GuestClock, render_time
 from sidecar.engine.ports import Activity, DomainSnapshot
 from sidecar.engine.recorder import Recorder
 from sidecar.engine.settings import Surroundings
-from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
+from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin
 from sidecar.record.domain_xml import ChannelDevice
 
 logger = logging.getLogger(__name__)
@@ -62,27 +62,22 @@ class Stay:
         self._phase = Phase.EXPECTED
         self._clock = GuestClock(asyncio.get_running_loop().time)
         self._record_present = snapshot.record_present
-        self._own = self._is_own(snapshot.record)
         self._count = snapshot.record.arrivals if snapshot.record else 0
         if snapshot.record_present and snapshot.record is None:
             logger.warning("%s: the record that came along is broken; its count starts anew", self._label)
         self._origin: Origin | None = None
-        self._arrival: Agreement | None = None
         self._channels: dict[str, Channel] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._logged: dict[str, ChannelRow] = {}
-        self._earlier: dict[str, ChannelRow] = {}
-        own = snapshot.record if self._own else None
+        # The arrival is counted already when the record that came along is of this host and this QEMU process.
+        own = self._own_record(snapshot.record)
+        self._arrival = own
+        self._logged = {} if own is None else {row.name: row for row in own.channels}
+        self._earlier = dict(self._logged)  # each holds for the channel that is here now, not for one plugged later
         self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, self._log_record)
-        if own is not None:
-            self._arrival = own
-            self._logged = {row.name: row for row in own.channels}
-            self._earlier = dict(self._logged)  # each holds for the channel that is here now, not for one plugged later
 
-    def _is_own(self, record: Agreement | None) -> bool:
-        identity = self._surroundings.identity
-        return record is not None and (record.host_uuid, record.run) == (identity.uuid, self.run_token)
+    def _own_record(self, record: Agreement | None) -> Agreement | None:
+        ours = (self._surroundings.identity.uuid, self.run_token)
+        return record if record is not None and (record.host_uuid, record.run) == ours else None
 
     async def run(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
         """Attach to the channels and keep the record, until cancelled; closes every connection on the way out."""
@@ -120,7 +115,7 @@ class Stay:
             self.turn(Turn.RUNS)
         elif snapshot.activity is Activity.PAUSED:
             # A guest that was restored or migrated in, and left paused, arrives when it resumes.
-            here = self._own or self._origin in (Origin.START, Origin.ATTACH)
+            here = self._arrival is not None or self._origin in (Origin.START, Origin.ATTACH)
             self.turn(Turn.HERE_PAUSED if here else Turn.STANDS)
         self._recorder.look_again()
 
@@ -220,7 +215,6 @@ class Stay:
             if not any(_same_socket(channel.device, device) for device in devices):
                 del self._channels[name]
                 channel.close()
-                self._tasks.pop(name).cancel()
         for device in devices:
             if device.name in self._channels:
                 self._channels[device.name].port_seen(device.opened)
@@ -241,7 +235,7 @@ class Stay:
         )
         self._channels[device.name] = channel
         assert self._group is not None
-        self._tasks[device.name] = self._group.create_task(channel.run())
+        channel.start(self._group)
 
     def _channels_changed(self) -> None:
         speaking = any(channel.heard for channel in self._channels.values())

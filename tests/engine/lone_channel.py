@@ -54,16 +54,16 @@ class LoneChannel:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["LoneChannel"]:
         """Runs it; on the way out neither task, nor connection, nor timer may be left."""
-        task = asyncio.create_task(self.channel.run())
-        await settle()
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            self.channel.close()
-            self.guest.silence()
-        assert task.cancelled()
+        before = asyncio.all_tasks()
+        async with asyncio.TaskGroup() as group:
+            self.channel.start(group)
+            await settle()
+            try:
+                yield self
+            finally:
+                self.channel.close()
+                self.guest.silence()
+        assert asyncio.all_tasks() == before
         await settle()
         assert self.dialer.open_connections == 0
         changes = self.changes

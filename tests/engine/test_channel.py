@@ -253,11 +253,10 @@ class TestDialling:
         for patience_s in (0.0, 0.0001, 0.02, 3):
             c = LoneChannel()
             c.socket.refusing = patience_s == 3
-            task = asyncio.create_task(c.channel.run())
-            await asyncio.sleep(patience_s)
-            task.cancel()
-            await asyncio.wait([task])
-            c.channel.close()
+            async with asyncio.TaskGroup() as group:
+                c.channel.start(group)
+                await asyncio.sleep(patience_s)
+                c.channel.close()
             assert c.dialer.open_connections == 0
 
     async def test_bytes_of_a_closed_connection_are_not_heard(self) -> None:

@@ -1,7 +1,7 @@
 """Fixtures of the lab: hosts for the whole run, guests for a test or a module.
 
 A test takes `alpha` and `beta`, and gets guests from `define_guest` or `boot_guest` (factories, everything they
-made is destroyed after the test), or takes `defined_guest`, `booted_guest`, or the module's own `shared_guest`.
+made is destroyed after the test), or takes `defined_guest`, or the module's own `shared_guest`.
 """
 
 import contextlib
@@ -117,12 +117,6 @@ def boot_guest(define_guest: GuestFactory) -> GuestFactory:
 def defined_guest(define_guest: GuestFactory) -> Guest:
     """The usual guest, defined on alpha."""
     return define_guest()
-
-
-@pytest.fixture
-def booted_guest(boot_guest: GuestFactory) -> Guest:
-    """The usual guest, booted on alpha."""
-    return boot_guest()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ OVIRT_PORT = "ovirt-guest-agent.0"
 LEGACY_PORT = "com.redhat.rhevm.vdsm"
 QGA_PORT = "org.qemu.guest_agent.0"
 RECORD_URI = "urn:libvirt-sidecar:agreement:1"
-POLICY_URI = "urn:libvirt-sidecar:policy:1"
 _METADATA_MARK = "@METADATA@"
 
 

@@ -5,7 +5,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from signal import SIGTERM
 
@@ -150,11 +149,6 @@ class Guest:
         flags = ["--config"] if config else []
         text = self.here.virsh("metadata", self.name, RECORD_URI, *flags, check=False).strip()
         return text or None
-
-    def record_element(self, config: bool = False) -> ET.Element | None:
-        """The agreement, parsed."""
-        text = self.record(config)
-        return None if text is None else ET.fromstring(text)
 
     def channel_socket(self, channel: str) -> Path:
         """A channel's socket, as a path for this process."""

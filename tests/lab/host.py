@@ -98,14 +98,6 @@ class Host:
         argv = ["virsh", "--quiet", "--connect", "qemu:///system", *arguments]
         return self.run(argv, timeout_s=timeout_s, check=check).stdout
 
-    def signal(self, pid: int, number: int) -> None:
-        """Sends a signal to a process id as this host knows it (a pid file's)."""
-        self.run(["/bin/kill", f"-{int(number)}", str(pid)])
-
-    def qemu_pid(self, domain: str) -> int:
-        """Process id of a domain's QEMU, as this host knows it."""
-        return int((self.root / "run/libvirt/qemu" / f"{domain}.pid").read_text())
-
     def start_libvirtd(self) -> None:
         """Returns when libvirtd answers."""
         self.libvirtd.start()
