@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sidecar.errors import ConfigurationError
+from sidecar.protocol.qga_versions import parse_qga_cap
+from sidecar.protocol.releases import Release
 from sidecar.protocol.versions import parse_ovirt_cap
 
 DEFAULT_PATH = Path("/etc/sidecar/sidecar.toml")
@@ -38,10 +40,19 @@ class OvirtSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     absent_seconds: _Seconds = 120
 
 
+class QgaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[qga]``: channels with a QEMU guest agent: libvirt's own, and those that are dialled; seconds."""
+
+    channels: tuple[_ChannelName, ...] = (QGA_CHANNEL,)
+    direct_channels: tuple[_ChannelName, ...] = ()
+    absent_seconds: _Seconds = 120
+
+
 class UpgradeLevelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[upgrade_levels]``: caps, as ``parse_ovirt_cap`` reads them."""
+    """``[upgrade_levels]``: caps, as ``parse_ovirt_cap`` and ``parse_qga_cap`` read them."""
 
     ovirt: int | str = "max"
+    qga: int | str = "max"
 
 
 class PathsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +73,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     libvirt: LibvirtSection = LibvirtSection()
     ovirt: OvirtSection = OvirtSection()
+    qga: QgaSection = QgaSection()
     upgrade_levels: UpgradeLevelsSection = UpgradeLevelsSection()
     paths: PathsSection = PathsSection()
     log: LogSection = LogSection()
@@ -70,6 +82,16 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ovirt_maximum(self) -> int:
         """This host's highest oVirt API version after its cap."""
         return parse_ovirt_cap(self.upgrade_levels.ovirt)
+
+    @property
+    def qga_maximum(self) -> Release:
+        """This host's newest QEMU release after its cap; none when it is capped to 0."""
+        return parse_qga_cap(self.upgrade_levels.qga)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Every channel that is looked after."""
+        return (*self.ovirt.channels, *self.qga.channels, *self.qga.direct_channels)
 
 
 def load_configuration(path: Path | None) -> Configuration:
@@ -100,17 +122,32 @@ def parse_configuration(text: bytes, source: str) -> Configuration:
         configuration = msgspec.convert(document, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{source}: {_explain(str(error))}") from error
-    if QGA_CHANNEL in configuration.ovirt.channels:
-        raise ConfigurationError(f"{source}: ovirt.channels: expected no {QGA_CHANNEL}, whose socket libvirt holds")
-    try:
-        parse_ovirt_cap(configuration.upgrade_levels.ovirt)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{source}: upgrade_levels.ovirt: {error}") from error
+    problem = _find_channel_problem(configuration)
+    if problem is not None:
+        raise ConfigurationError(f"{source}: {problem}")
+    for key in ("ovirt", "qga"):
+        try:
+            getattr(configuration, f"{key}_maximum")
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: upgrade_levels.{key}: {error}") from error
     return configuration
+
+
+def _find_channel_problem(configuration: Configuration) -> str | None:
+    ovirt, direct = configuration.ovirt.channels, configuration.qga.direct_channels
+    for key, names in (("ovirt.channels", ovirt), ("qga.direct_channels", direct)):
+        if QGA_CHANNEL in names:
+            return f"{key}: expected no {QGA_CHANNEL}, whose socket libvirt holds"
+    if not set(configuration.qga.channels) <= {QGA_CHANNEL}:
+        return f"qga.channels: expected {QGA_CHANNEL} or none: libvirt reaches no other; see qga.direct_channels"
+    both = sorted(set(ovirt) & set(direct))
+    return f"qga.direct_channels: expected other names than in ovirt.channels: {both[0]!a}" if both else None
 
 
 # For these keys msgspec's own words do not tell what is expected.
 _EXPECTATIONS = {
+    "upgrade_levels.ovirt": 'expected a version, a release alias or "max"',
+    "upgrade_levels.qga": 'expected a release in quotes, such as "7.2", a release alias or "max"',
     "log.level": "expected one of debug, info, warning, error",
     "paths.spool": "expected an absolute path",
     "paths.state": "expected an absolute path",

@@ -20,6 +20,7 @@ from sidecar.engine.host import Host
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
 from sidecar.errors import ConfigurationError, MisuseError
+from sidecar.protocol.qga_versions import QGA_ALIASES
 from sidecar.protocol.versions import OVIRT_ALIASES
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Daemon:
         """``path`` is where the configuration is read again at SIGHUP; needs a running event loop."""
         self._configuration, self._path = configuration, path
         section = configuration.libvirt
-        self._libvirt = Libvirt(section.uri, section.keepalive_seconds, configuration.ovirt.channels)
+        self._libvirt = Libvirt(section.uri, section.keepalive_seconds, configuration.channel_names)
         self._identity: HostIdentity | None = None
         # The identity is filled in by the first connection; there is no domain before it.
         self._surroundings = Surroundings(
@@ -98,7 +99,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 parts = (self._host.run(), self._spool.run(), self._libvirt.run(self._connected, self._host.notify))
                 tasks = [group.create_task(part) for part in parts]
-                logger.info("sidecard %s, oVirt API up to %d", __version__, self._configuration.ovirt_maximum)
+                logger.info("sidecard %s, %s", __version__, _describe_maxima(self._configuration))
                 systemd.notify("READY=1")
                 await stop.wait()
                 systemd.notify("STOPPING=1")
@@ -129,10 +130,10 @@ class Daemon:
             systemd.notify("READY=1")
         self._configuration = configuration
         logging.getLogger().setLevel(configuration.log.level.upper())
-        self._libvirt.channel_names = configuration.ovirt.channels
+        self._libvirt.channel_names = configuration.channel_names
         self._host.reconfigure(read_settings(configuration))
         self._publish_offer()
-        logger.info("configuration reloaded, oVirt API up to %d", configuration.ovirt_maximum)
+        logger.info("configuration reloaded, %s", _describe_maxima(configuration))
 
     def _publish_offer(self) -> None:
         if self._identity is None:
@@ -171,19 +172,33 @@ def read_settings(configuration: Configuration) -> Settings:
         ovirt_maximum=configuration.ovirt_maximum,
         responsive_s=configuration.ovirt.responsive_seconds,
         absent_s=configuration.ovirt.absent_seconds,
+        qga_maximum=configuration.qga_maximum,
+        qga_absent_s=configuration.qga.absent_seconds,
+        qga_channels=frozenset(configuration.qga.channels),
+        qga_direct_channels=frozenset(configuration.qga.direct_channels),
     )
 
 
 def describe_offer(configuration: Configuration, identity: HostIdentity) -> dict[str, object]:
     """The host's offer as ``host.json`` holds it; ``maximum`` is after the cap."""
-    ovirt = {"maximum": configuration.ovirt_maximum, "cap": configuration.upgrade_levels.ovirt}
+    caps = configuration.upgrade_levels
     return {
         "hostname": identity.hostname,
         "host_uuid": identity.uuid,
         "daemon": __version__,
-        "dialects": {"ovirt": ovirt},
-        "aliases": {"ovirt": dict(OVIRT_ALIASES)},
+        "dialects": {
+            "ovirt": {"maximum": configuration.ovirt_maximum, "cap": caps.ovirt},
+            "qga": {"maximum": str(configuration.qga_maximum), "cap": caps.qga},
+        },
+        "aliases": {
+            "ovirt": dict(OVIRT_ALIASES),
+            "qga": {alias: str(release) for alias, release in QGA_ALIASES.items()},
+        },
     }
+
+
+def _describe_maxima(configuration: Configuration) -> str:
+    return f"oVirt API up to {configuration.ovirt_maximum}, QGA up to {configuration.qga_maximum}"
 
 
 async def _serve(configuration: Configuration, path: Path | None) -> int:

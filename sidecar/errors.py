@@ -5,6 +5,15 @@
     │   ├── ConfigurationError       the configuration file is wrong: file, key, expectation
     │   ├── MessageNotAllowedError   the message table refuses this message at this version
     │   └── HookConflictError        a file that we did not write stands where the hook should go
+    ├── AgentError                   one command to a guest's agent did not come to a good end
+    │   ├── CommandFailedError       the agent answered with an error
+    │   ├── NotSentError             the agent cannot be asked at the moment: nothing was sent
+    │   │   ├── AgentDisconnectedError  nobody is at the guest's end, or its CPUs stand
+    │   │   ├── AgentUnsynchronizedError  the agent did not say our number back
+    │   │   ├── AgentPoisonedError  libvirt has given up its connection to the agent
+    │   │   └── AgentBusyError      earlier calls did not end in time
+    │   ├── NoAnswerError            it was sent; nobody knows whether it ran
+    │   └── BadReplyError            it was sent, and what came back cannot be its answer
     ├── TransportError               a guest-agent channel's socket
     │   ├── ChannelUnreachableError  nothing answers at the path
     │   └── ForeignSocketError       something answers, but it is not that domain's QEMU
@@ -19,6 +28,9 @@ A guest's bad input is no exception: it becomes an event of the session (``proto
 no byte a guest sends can raise into the engine.
 """
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 
 class SidecarError(Exception):
     """Base of all errors here."""
@@ -32,12 +44,105 @@ class ConfigurationError(MisuseError):
     """The configuration is wrong; the text names file, key and what was expected."""
 
 
+class RefusalCode(StrEnum):
+    """Stable problem codes of messages that may not be sent (docs/problems.md)."""
+
+    NOT_IN_TABLE = "not-in-table"
+    NEGOTIATION_ONLY = "negotiation-only"
+    BAD_ARGUMENTS = "bad-arguments"
+    NO_CHANNEL = "no-channel"
+    NOT_AGREED = "not-agreed"
+    VERSION_TOO_LOW = "version-too-low"
+    NOT_ENABLED = "not-enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a message may not be sent; ``str()`` of it is the whole sentence.
+
+    Attributes:
+        code: The stable code.
+        message: The message's name, as it was asked for.
+        why: The reason in words, which names what was required and what is.
+        required: The version that brought the message, ``None`` where that is not the point.
+        agreed: The version in force, ``0`` when there is none.
+        reason: The channel's own problem code (``channel/@reason``) behind it, if any.
+    """
+
+    code: RefusalCode
+    message: str
+    why: str
+    required: str | None = None
+    agreed: str = "0"
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        return f"{ascii(self.message)[1:-1]}: {self.why}"
+
+
 class MessageNotAllowedError(MisuseError):
-    """The message table does not let this message go at the version in force; nothing was sent."""
+    """This message may not be sent to this guest now; ``refusal`` says why, and nothing was sent."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
 class HookConflictError(MisuseError):
     """Another program's file stands where our hook should go; it was left alone."""
+
+
+class AgentError(SidecarError):
+    """A command to a guest's agent did not come to a good end; the kind says whether it may have run."""
+
+
+class CommandFailedError(AgentError):
+    """The agent answered with an error: the command failed, or was refused.
+
+    Attributes:
+        error_class: The agent's error class, ``None`` where it got lost (libvirt passes the description only).
+        description: The agent's words, cleaned and cut; the guest chose them.
+    """
+
+    def __init__(self, description: str, error_class: str | None = None) -> None:
+        super().__init__(f"the agent answered: {description}")
+        self.description, self.error_class = description, error_class
+
+
+class NotSentError(AgentError):
+    """The agent cannot be asked at the moment; nothing was sent."""
+
+
+class AgentDisconnectedError(NotSentError):
+    """Nobody is at the guest's end of the channel, or the guest's CPUs stand."""
+
+
+class AgentUnsynchronizedError(NotSentError):
+    """The agent could not be synchronised with, which goes before the command: it hangs, or says something else."""
+
+
+class AgentPoisonedError(NotSentError):
+    """Libvirt has given up its connection to the agent after an error, until the guest's end is opened anew."""
+
+
+class AgentBusyError(NotSentError):
+    """Earlier calls, ours or another client's, did not end in time."""
+
+
+class NoAnswerError(AgentError):
+    """The command was sent, or may have been, and no answer came: it may have run, or may run later.
+
+    Attributes:
+        waited_s: For how many seconds an answer was waited for; less than was granted when the agent went away.
+    """
+
+    def __init__(self, text: str, waited_s: float) -> None:
+        super().__init__(text)
+        self.waited_s = waited_s
+
+
+class BadReplyError(AgentError):
+    """The command was sent, and what came back is not its answer, or too large, or malformed: it may have run."""
 
 
 class TransportError(SidecarError):

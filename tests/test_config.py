@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import sidecar.config
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration, parse_configuration
 from sidecar.errors import ConfigurationError
+from sidecar.protocol.qga_versions import QGA_ALIASES
 from sidecar.protocol.versions import OVIRT_ALIASES
 
 EVERY_KEY = b"""
@@ -20,8 +21,14 @@ channels = ["org.example.agent"]
 responsive_seconds = 30
 absent_seconds = 0.5
 
+[qga]
+channels = []
+direct_channels = ["org.qemu.guest_agent.1"]
+absent_seconds = 8
+
 [upgrade_levels]
 ovirt = "ovirt-3.6"
+qga = "debian-11"
 
 [paths]
 spool = "/run/other/spool"
@@ -30,6 +37,10 @@ state = "/run/other"
 [log]
 level = "debug"
 """
+QUOTED = 'expected a release in quotes, such as "7.2", a release alias or "max"'
+NO_RELEASE = f'expected a release such as "10.0", 0, "max", or one of {", ".join(sorted(QGA_ALIASES))}'
+NOT_LIBVIRTS = "expected org.qemu.guest_agent.0 or none: libvirt reaches no other; see qga.direct_channels"
+BOTH = "expected other names than in ovirt.channels: 'ovirt-guest-agent.0'"
 DEFAULTS = {
     "libvirt": {"uri": "qemu:///system", "keepalive_seconds": 5},
     "ovirt": {
@@ -37,7 +48,8 @@ DEFAULTS = {
         "responsive_seconds": 120,
         "absent_seconds": 120,
     },
-    "upgrade_levels": {"ovirt": "max"},
+    "qga": {"channels": ("org.qemu.guest_agent.0",), "direct_channels": (), "absent_seconds": 120},
+    "upgrade_levels": {"ovirt": "max", "qga": "max"},
     "paths": {"spool": "/run/sidecar/spool", "state": "/run/sidecar"},
     "log": {"level": "info"},
 }
@@ -69,11 +81,14 @@ def test_every_key() -> None:
     assert msgspec.to_builtins(configuration) == {
         "libvirt": {"uri": "qemu+unix:///system?socket=/run/other/sock", "keepalive_seconds": 7},
         "ovirt": {"channels": ("org.example.agent",), "responsive_seconds": 30, "absent_seconds": 0.5},
-        "upgrade_levels": {"ovirt": "ovirt-3.6"},
+        "qga": {"channels": (), "direct_channels": ("org.qemu.guest_agent.1",), "absent_seconds": 8},
+        "upgrade_levels": {"ovirt": "ovirt-3.6", "qga": "debian-11"},
         "paths": {"spool": "/run/other/spool", "state": "/run/other"},
         "log": {"level": "debug"},
     }
     assert configuration.ovirt_maximum == 2
+    assert str(configuration.qga_maximum) == "5.2"
+    assert configuration.channel_names == ("org.example.agent", "org.qemu.guest_agent.1")
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -134,9 +149,20 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[ovirt]\nchannels = ['a', 1]", "ovirt.channels[1]: expected `str`, got `int`"),
         ("[ovirt]\nresponsive_seconds = false", "ovirt.responsive_seconds: expected `float`, got `bool`"),
         ("[ovirt]\nabsent_seconds = 2026-01-01", "ovirt.absent_seconds: expected `float`, got `date`"),
-        ("[upgrade_levels]\novirt = true", "upgrade_levels.ovirt: expected `int | str`, got `bool`"),
-        ("[upgrade_levels]\novirt = 3.0", "upgrade_levels.ovirt: expected `int | str`, got `float`"),
-        ("[upgrade_levels]\novirt = [3]", "upgrade_levels.ovirt: expected `int | str`, got `array`"),
+        ("[upgrade_levels]\novirt = true", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
+        ("[upgrade_levels]\novirt = 3.0", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
+        ("[upgrade_levels]\novirt = [3]", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
+        ("[upgrade_levels]\nqga = 7.2", f"upgrade_levels.qga: {QUOTED}"),
+        ("[upgrade_levels]\nqga = 7", f"upgrade_levels.qga: {NO_RELEASE}"),
+        ("[upgrade_levels]\nqga = 'latest'", f"upgrade_levels.qga: {NO_RELEASE}"),
+        ("[qga]\nchannels = ['org.example.0']", f"qga.channels: {NOT_LIBVIRTS}"),
+        (
+            "[qga]\ndirect_channels = ['org.qemu.guest_agent.0']",
+            "qga.direct_channels: expected no org.qemu.guest_agent.0, whose socket libvirt holds",
+        ),
+        ("[qga]\ndirect_channels = ['ovirt-guest-agent.0']", f"qga.direct_channels: {BOTH}"),
+        ("[qga]\nabsent_seconds = 0", "qga.absent_seconds: expected `float` > 0.0"),
+        ("[qga]\nresponsive_seconds = 1", "qga.responsive_seconds: unknown key"),
         ("[paths]\nspool = 3", "paths.spool: expected an absolute path"),
         ("[log]\nlevel = 3", "log.level: expected one of debug, info, warning, error"),
         # What is out of range.

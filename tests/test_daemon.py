@@ -60,13 +60,19 @@ def test_missing_file_is_an_error_only_when_named(tmp_path: Path, capsys: pytest
 
 
 def test_settings_and_offer_follow_the_cap() -> None:
-    configuration = parse_configuration(b"[upgrade_levels]\novirt = 'ovirt-3.6'\n[ovirt]\nabsent_seconds = 7\n", "FILE")
+    text = b"[upgrade_levels]\novirt = 'ovirt-3.6'\nqga = 'debian-12'\n[ovirt]\nabsent_seconds = 7\n"
+    configuration = parse_configuration(text, "FILE")
     settings = read_settings(configuration)
     assert (settings.ovirt_maximum, settings.responsive_s, settings.absent_s) == (2, 120, 7)
     offer = describe_offer(configuration, HostIdentity("beta", "5c0f"))
     assert offer["hostname"] == "beta"
     assert offer["host_uuid"] == "5c0f"
-    assert offer["dialects"] == {"ovirt": {"maximum": 2, "cap": "ovirt-3.6"}}
+    assert offer["dialects"] == {
+        "ovirt": {"maximum": 2, "cap": "ovirt-3.6"},
+        "qga": {"maximum": "7.2", "cap": "debian-12"},
+    }
+    assert (str(settings.qga_maximum), settings.qga_absent_s) == ("7.2", 120)
+    assert (settings.qga_channels, settings.qga_direct_channels) == ({"org.qemu.guest_agent.0"}, frozenset())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,7 +18,8 @@ def drawn() -> dict[str, tuple[str, int]]:
 
 
 def test_the_docstring_draws_the_tree_as_it_is() -> None:
-    classes = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
+    values = vars(errors).items()
+    classes = {name: value for name, value in values if isinstance(value, type) and issubclass(value, Exception)}
     assert {name: parent for name, (parent, _) in drawn().items()} == {
         name: value.__base__.__name__ for name, value in classes.items() if value.__base__
     }

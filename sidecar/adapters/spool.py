@@ -42,8 +42,6 @@ _BATCH_FILES = 1024
 _CHUNK_FILES = 32
 # Inotify events taken at once; what is left wakes us again.
 _DRAIN_EVENTS = 512
-# Nothing tells when the spool's parent is renamed or something is mounted over it, so look now and then.
-_RECHECK_S = 60.0
 # Between attempts while the directory cannot be used.
 _RETRY_S = 2.0
 # A directory that comes and goes must not make us spin.
@@ -139,7 +137,7 @@ class Spool:
             for notice in sorted(batch.notices, key=batch.notices.__getitem__):
                 await self._deliver(notice)
             if not batch.is_full:
-                await _wait_for_event(inotify, _UNFINISHED_S if batch.has_young else _RECHECK_S)
+                await _wait_for_event(inotify, _UNFINISHED_S if batch.has_young else None)
 
     async def _read_batch(self, identity: tuple[int, int]) -> _Batch | None:
         """Read and remove up to ``_BATCH_FILES`` files; ``None`` when this is not the watched directory."""
@@ -191,8 +189,12 @@ class Spool:
         self._complaint = text
 
 
-async def _wait_for_event(inotify: Inotify, limit_s: float) -> None:
-    """Wait for the next event, or so long, and take what came with it: one look answers them all."""
+async def _wait_for_event(inotify: Inotify, limit_s: float | None) -> None:
+    """Wait for the next event, or so long, and take what came with it: one look answers them all.
+
+    With nothing to expect nothing wakes us. That the spool's parent is renamed, or something mounted over it, is not
+    noticed then: hooks are hints, and libvirt's events tell the same.
+    """
     try:
         async with asyncio.timeout(limit_s):
             await inotify.get()

@@ -1,17 +1,13 @@
 """Connects to the unix sockets of guest-agent channels, which QEMU serves, one client at a time."""
 
-import array
 import asyncio
-import fcntl
 import os
-import socket
-import stat
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from sidecar.errors import ChannelUnreachableError, ForeignSocketError
+from sidecar.adapters.channel_socket import LeakyBucket, count_unread, open_channel
+from sidecar.adapters.qmp_channel import QmpChannel, dial_qga
 
 # All we ever have to say to an agent that keeps up fits many times; one that does not read is cut off.
 SEND_LIMIT_BYTES = 64 * 1024
@@ -24,19 +20,16 @@ READ_BYTES = 16 * 1024
 READ_RATE_BYTES_S = 128 * 1024
 READ_BURST_BYTES = 256 * 1024
 
-_SIOCOUTQ = 0x5411
-_UCRED = struct.Struct("3i")
-
 
 class UnixConnection(asyncio.Protocol):
-    """One connection to a channel; see ``engine.ports.Connection``."""
+    """One connection to a channel; see ``engine.ports.ByteConnection``."""
 
     def __init__(self, receive_data: Callable[[bytes], None]) -> None:
         self._receive_data = receive_data
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._level_bytes, self._level_at = 0.0, self._loop.time()
+        self._bucket = LeakyBucket(READ_BURST_BYTES, READ_RATE_BYTES_S)
         self._resume: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,14 +43,11 @@ class UnixConnection(asyncio.Protocol):
         self._throttle(len(data))
 
     def _throttle(self, received_bytes: int) -> None:
-        """A leaky bucket: what overflows it is read later."""
-        now = self._loop.time()
-        leaked = (now - self._level_at) * READ_RATE_BYTES_S
-        self._level_bytes, self._level_at = max(0.0, self._level_bytes - leaked) + received_bytes, now
-        excess = self._level_bytes - READ_BURST_BYTES
-        if excess > 0 and self._transport is not None and not self._transport.is_closing():
+        """What overflows the bucket is read later."""
+        excess_s = self._bucket.pour(received_bytes, self._loop.time())
+        if excess_s and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-            self._resume = self._loop.call_later(excess / READ_RATE_BYTES_S, self._transport.resume_reading)
+            self._resume = self._loop.call_later(excess_s, self._transport.resume_reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
@@ -74,12 +64,8 @@ class UnixConnection(asyncio.Protocol):
             self._transport.abort()
 
     def unread_bytes(self) -> int:
-        """Bytes in our queue and in the socket's: unix(7) counts what the peer has not read (SIOCOUTQ)."""
-        if self._transport is None or self._transport.is_closing():
-            return 0
-        unread = array.array("i", [0])
-        fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), _SIOCOUTQ, unread)
-        return unread[0] + self._transport.get_write_buffer_size()
+        """How many of our bytes the peer has not read."""
+        return 0 if self._transport is None else count_unread(self._transport)
 
     def close(self) -> None:
         """Close at once; what was not sent is dropped."""
@@ -97,24 +83,25 @@ class UnixDialer:
     def __init__(self) -> None:
         self._reading: asyncio.Future[bytes] | None = None
 
-    async def dial(self, path: str, pid: int, receive_data: Callable[[bytes], None]) -> UnixConnection:
-        """Connect to the socket at ``path``, never through a symbolic link, and make sure who serves it.
+    async def dial(self, path: str, pid: int | None, receive_data: Callable[[bytes], None]) -> UnixConnection:
+        """Connect to the channel at ``path``, which ``pid`` (if given) must serve.
 
         Raises:
             ChannelUnreachableError: No socket there, nobody listens, or too many wait already.
             ForeignSocketError: The process that listens is not ``pid``; closed, nothing was sent.
         """
-        connection = _open(path)
+        connection = open_channel(path, pid)
         try:
-            peer, _uid, _gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            if peer != pid:
-                raise ForeignSocketError(f"the channel's socket is served by process {peer}, not by QEMU ({pid})")
             loop = asyncio.get_running_loop()
             _, protocol = await loop.create_unix_connection(lambda: UnixConnection(receive_data), sock=connection)
         except BaseException:
             connection.close()
             raise
         return protocol
+
+    async def dial_qga(self, path: str, pid: int | None) -> QmpChannel:
+        """Likewise, to a QEMU guest agent."""
+        return await dial_qga(path, pid)
 
     async def is_in_use(self, path: str) -> bool:
         """Whether the kernel shows a client connected to a socket of this path."""
@@ -144,30 +131,6 @@ class UnixDialer:
         self._reading = None
         if not reading.cancelled():
             reading.exception()  # whoever asked may be gone, and then nobody else takes it
-
-
-def _open(path: str) -> socket.socket:
-    try:
-        # The inode that was looked at is the one that is connected to, and a long path fits, too.
-        node = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISSOCK(os.fstat(node).st_mode):
-                raise ChannelUnreachableError(f"{path!a} is no socket")
-            return _connect(f"/proc/self/fd/{node}")
-        finally:
-            os.close(node)
-    except (OSError, ValueError) as error:
-        raise ChannelUnreachableError(f"{path!a}: {error}") from error
-
-
-def _connect(address: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        connection.connect(address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 # A line of /proc/net/unix: address, reference count, protocol, flags, type, state, inode, path.

@@ -1,6 +1,6 @@
 """``sidecarctl``: the arguments, the exit code, and errors as one line.
 
-Starting fast matters here: nothing is imported before a command needs it, and no command needs asyncio or libvirt.
+Starting fast matters here: nothing is imported before a command needs it, and only ``probe`` needs asyncio.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done or yes, 1 no or refused, 2 wrong usage or configuration."""
     options = build_parser().parse_args(arguments)
     try:
-        code = _run_hooks(options)
+        code = (_run_probe if options.command == "probe" else _run_hooks)(options)
         sys.stdout.flush()
     except SidecarError as error:
         return _fail(str(error), WRONG_USAGE if isinstance(error, ConfigurationError) else REFUSED)
@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     hooks = commands.add_parser("hooks", help="the libvirt hook: install, remove, status", allow_abbrev=False)
     _add_hooks(hooks.add_subparsers(dest="action", metavar="ACTION", required=True))
+    _add_probe(commands)
     return parser
 
 
@@ -67,6 +68,39 @@ def _add_hooks(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         )
         if action == "status":
             parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "negotiate once with an agent behind a plain socket, without libvirt; exit 0 when a version is agreed"
+    parser = commands.add_parser("probe", help=text, description=text, allow_abbrev=False)
+    dialect = parser.add_mutually_exclusive_group(required=True)
+    dialect.add_argument("--qga", metavar="SOCKET", type=Path, help="a QEMU guest agent listens there")
+    dialect.add_argument("--ovirt", metavar="SOCKET", type=Path, help="an oVirt guest agent listens there")
+    parser.add_argument("--timeout", metavar="S", type=_seconds, default=15.0, help="default: %(default)g seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="sidecard's configuration, for its caps (default: as sidecard's)"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError("expected more than 0 and at most 3600 seconds")
+    return seconds
+
+
+def _run_probe(options: argparse.Namespace) -> int:
+    from sidecar.cli.probe import probe
+    from sidecar.protocol.states import Dialect
+
+    dialect, socket = (Dialect.QGA, options.qga) if options.qga is not None else (Dialect.OVIRT, options.ovirt)
+    finding = probe(dialect, socket, options.config, options.timeout)
+    if options.json:
+        print(finding.render_json())
+    elif finding.agreed:
+        print(finding.render_line())
+    return DONE if finding.agreed else _fail(f"{socket}: {finding.render_line()}", REFUSED)
 
 
 def _run_hooks(options: argparse.Namespace) -> int:

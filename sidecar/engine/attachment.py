@@ -7,16 +7,19 @@ while, and let those through who queue behind us on a channel that was theirs.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import Generic, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from sidecar.engine.ports import Connection, Dialer
 from sidecar.errors import ForeignSocketError, TransportError
-from sidecar.protocol.states import Step
+from sidecar.protocol.states import Fault
 
 logger = logging.getLogger(__name__)
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
 # A program that holds the channel may restart at any time and must find it free: it is dialled again only after two
 # looks, the first time apart, found nobody there. Should the program come back all the same after we have taken the
@@ -44,11 +47,11 @@ class Ending(Enum):
     YIELDED = "another program has the channel, or queues for what was its own"
 
 
-class Attachment:
-    """The connection to one channel's socket; ``run`` keeps it, the rest is told by the ``Channel``.
+class Attachment(Generic[ConnectionT]):
+    """The connection to one channel's socket; ``run`` keeps it, the rest is told by the channel.
 
-    ``connected`` is called when a connection is up, ``disconnected`` when it is down or could not be brought up, with
-    the step that this is for the negotiation (not when it was let go); ``receive_data`` takes what the guest says.
+    ``dial`` makes a connection; ``dialer`` is looked through at who else is there. ``connected`` is called when a
+    connection is up, ``disconnected`` when it is down or could not be brought up (not when it was let go).
     ``was_anothers``: another program is known to have had the channel, so that it is not dialled before it was seen
     free.
     """
@@ -56,18 +59,17 @@ class Attachment:
     def __init__(
         self,
         path: str,
-        pid: int,
         label: str,
         dialer: Dialer,
+        dial: Callable[[], Awaitable[ConnectionT]],
         connected: Callable[[], None],
-        disconnected: Callable[[Step], None],
-        receive_data: Callable[[bytes], None],
+        disconnected: Callable[[Fault], None],
         *,
         was_anothers: bool,
     ) -> None:
-        self._path, self._pid, self._label, self._dialer = path, pid, label, dialer
-        self._connected, self._disconnected, self._receive_data = connected, disconnected, receive_data
-        self._connection: Connection | None = None
+        self._path, self._label, self._dialer = path, label, dialer
+        self._dial_socket, self._connected, self._disconnected = dial, connected, disconnected
+        self._connection: ConnectionT | None = None
         self._ending = Ending.BROKEN
         self._was_anothers = was_anothers
         self._wanted = asyncio.Event()
@@ -79,14 +81,9 @@ class Attachment:
         return self._wanted.is_set()
 
     @property
-    def up(self) -> bool:
-        """Whether there is a connection."""
-        return self._connection is not None
-
-    def send(self, data: bytes) -> None:
-        """Write to the guest; dropped when there is no connection."""
-        if self._connection is not None:
-            self._connection.send(data)
+    def connection(self) -> ConnectionT | None:
+        """The connection, while there is one."""
+        return self._connection
 
     def unread_bytes(self) -> int:
         """How many of our bytes QEMU has not read."""
@@ -118,18 +115,18 @@ class Attachment:
     async def run(self) -> None:
         """Keep the channel connected while that is wanted; ends only by being cancelled."""
         if self._was_anothers:
-            self._disconnected(Step.BUSY)
+            self._disconnected(Fault.BUSY)
             await self._wait_until_free()
         while True:
             await self._wanted.wait()
             match await self._serve():
                 case Ending.BROKEN:
-                    self._disconnected(Step.DISCONNECTED)
+                    self._disconnected(Fault.DISCONNECTED)
                     await asyncio.sleep(HANG_UP_PAUSE_S)
                 case Ending.YIELDED:
                     logger.warning("%s: another program holds the channel; it is left to it", self._label)
                     self._was_anothers = True
-                    self._disconnected(Step.BUSY)
+                    self._disconnected(Fault.BUSY)
                     await self._wait_until_free()
 
     async def _serve(self) -> Ending:
@@ -141,7 +138,7 @@ class Attachment:
             reraise=True,
         )
         try:
-            connection: Connection | None = await retrying(self._dial)
+            connection: ConnectionT | None = await retrying(self._dial)
         except TransportError:
             return Ending.LET_GO
         if connection is None:
@@ -156,11 +153,11 @@ class Attachment:
         self._connection = None
         return self._ending
 
-    async def _dial(self) -> Connection | None:
+    async def _dial(self) -> ConnectionT | None:
         """A connection, or ``None`` when another program has the channel."""
         if await self._is_held():
             return None
-        return await self._dialer.dial(self._path, self._pid, self._receive_data)
+        return await self._dial_socket()
 
     async def _is_held(self) -> bool:
         if not await self._dialer.is_in_use(self._path):
@@ -177,9 +174,9 @@ class Attachment:
         error = attempt.outcome.exception() if attempt.outcome else None
         if attempt.attempt_number == QUIET_ATTEMPTS:
             logger.warning("%s: %s", self._label, error)
-        self._disconnected(Step.FOREIGN if isinstance(error, ForeignSocketError) else Step.UNREACHABLE)
+        self._disconnected(Fault.FOREIGN if isinstance(error, ForeignSocketError) else Fault.UNREACHABLE)
 
-    async def _wait_closed(self, connection: Connection) -> None:
+    async def _wait_closed(self, connection: ConnectionT) -> None:
         while self._was_anothers:
             try:
                 async with asyncio.timeout(BUSY_RETRY_FIRST_S):

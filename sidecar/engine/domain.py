@@ -7,7 +7,9 @@ from uuid import UUID
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from sidecar.engine.channel import Channel
 from sidecar.engine.notices import (
+    AgentNotice,
     DomainNotice,
     Happening,
     LifecycleNotice,
@@ -18,7 +20,7 @@ from sidecar.engine.notices import (
 from sidecar.engine.ports import Activity, DomainSnapshot
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay import Stay, Turn
-from sidecar.errors import HypervisorDownError, HypervisorError
+from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError
 from sidecar.record.agreement import Origin
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,17 @@ class Domain:
             self._stay.connection_renewed()
         self.notify(LookNotice(self.uuid))
 
+    def choose_channel(self, message: str, channel: str | None) -> Channel:
+        """The channel that takes this message now; ``channel``: the one of this name, or none.
+
+        Raises:
+            MessageNotAllowedError: None takes it; its refusal says why.
+            DomainGoneError: The domain does not run, or was not looked at yet.
+        """
+        if self._stay is None:
+            raise DomainGoneError(f"{self.name!a} does not run here")
+        return self._stay.choose_channel(message, channel)
+
     async def run(self) -> None:
         """Handle notices until the domain is gone."""
         try:
@@ -88,6 +101,8 @@ class Domain:
                 await self._follow(notice, group)
             case PortNotice(alias=alias, opened=opened) if self._stay is not None:
                 self._stay.port_changed(alias, opened)
+            case AgentNotice(connected=connected) if self._stay is not None:
+                self._stay.agent_changed(connected)
             case RecordNotice() if self._stay is not None:
                 self._stay.record_touched()
         return self._stay is None and self._inbox.empty() and self._owed_look is None

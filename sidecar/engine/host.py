@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from uuid import UUID
 
 from sidecar.engine.domain import Domain
 from sidecar.engine.notices import DomainNotice, Happening, HookNotice, LifecycleNotice, LookNotice
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
-from sidecar.errors import HypervisorError
+from sidecar.errors import DomainGoneError, HypervisorError, MessageNotAllowedError, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,49 @@ class Host:
         # Before a migration the domain does not exist yet, after a stop a transient one does not any more.
         level = logging.DEBUG if notice.operation in ("migrate", "stopped", "release") else logging.INFO
         logger.log(level, "hook %s for %s: no such domain", notice.operation, ascii(notice.domain))
+
+    def can_send(self, uuid: UUID, message: str, channel: str | None = None) -> Refusal | None:
+        """Why this message may not be sent to this domain now; ``None``: it may.
+
+        Args:
+            uuid: The domain.
+            message: A message of oVirt's from host to guest, or a command of the QEMU guest agent.
+            channel: The channel's target name; without one the first that takes the message.
+
+        Raises:
+            DomainGoneError: There is no such active domain.
+        """
+        try:
+            self._domain(uuid).choose_channel(message, channel)
+        except MessageNotAllowedError as error:
+            return error.refusal
+        return None
+
+    async def send(
+        self, uuid: UUID, message: str, arguments: Mapping[str, object], timeout_s: float, channel: str | None = None
+    ) -> object:
+        """Send a message to a domain's agent; as ``can_send``, and waits for the answer for ``timeout_s`` at most.
+
+        Returns:
+            The result of a QGA command as JSON values, ``{"done": True}`` for a completed lifecycle event, ``None``
+            where a message is not answered.
+
+        Raises:
+            MessageNotAllowedError: It may not be sent; ``refusal`` says why, and nothing was sent.
+            NotSentError: The agent cannot be asked at the moment; nothing was sent.
+            JobHeldError: Another client of libvirt's holds the agent; nothing was sent.
+            CommandFailedError: The agent answered with an error.
+            NoAnswerError: Nobody knows whether it ran, or will run.
+            BadReplyError: Likewise; something came back that is no answer.
+            HypervisorError: Libvirt failed; unless the kind says otherwise nothing happened.
+        """
+        return await self._domain(uuid).choose_channel(message, channel).send(message, arguments, timeout_s)
+
+    def _domain(self, uuid: UUID) -> Domain:
+        domain = self._domains.get(uuid)
+        if domain is None:
+            raise DomainGoneError(f"no active domain has the UUID {uuid}")
+        return domain
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new settings; running guests are renegotiated where a cap changed."""

@@ -50,6 +50,14 @@ class PortNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentNotice:
+    """Libvirt's own connection to the QEMU guest agent came up, or is gone."""
+
+    uuid: UUID
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RecordNotice:
     """Somebody, possibly we, wrote or removed the element of our namespace."""
 
@@ -64,4 +72,4 @@ class LookNotice:
     first_sight: bool = False
 
 
-DomainNotice = LifecycleNotice | PortNotice | RecordNotice | LookNotice
+DomainNotice = LifecycleNotice | PortNotice | AgentNotice | RecordNotice | LookNotice

@@ -79,12 +79,35 @@ class Hypervisor(Protocol):
     async def is_record_intact(self, uuid: UUID, agreement: Agreement) -> bool:
         """Whether live XML and configuration (where there is one) hold this record."""
 
+    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+        """Send one command to the QEMU guest agent whose channel libvirt holds; returns the agent's reply as it came.
+
+        One call at a time a domain, in a pool of its own. libvirt cannot take a command back: one whose caller's time
+        is over may still run, and the domain's next call waits until libvirt has returned from it.
+
+        Args:
+            uuid: The domain.
+            request: The command as JSON.
+            answer_s: How long the agent may take for its reply once the command was sent, in whole seconds rounded up.
+            wait_s: How long the caller waits in all.
+            suspect: The agent is known to hang: calls to such agents share a few workers of their own.
+
+        Raises:
+            CommandFailedError: The agent answered with an error.
+            AgentDisconnectedError: The agent is not connected, or the domain is paused.
+            AgentPoisonedError: See there.
+            AgentBusyError: Earlier calls did not end within ``wait_s``.
+            JobHeldError: Another client's agent job did not end in libvirt's own time (30 s); nothing was sent.
+            NoAnswerError: No answer in time, or the agent went away.
+            BadReplyError: An answer that libvirt could not pass on, of over 4 MiB for instance.
+            DomainGoneError: The domain runs no more.
+            HypervisorDownError: The connection is down; nothing was sent.
+            HypervisorError: Anything else; it may have run.
+        """
+
 
 class Connection(Protocol):
     """One connection to a guest-agent channel."""
-
-    def send(self, data: bytes) -> None:
-        """Queue bytes; the queue is bounded, and a connection whose peer does not read is closed."""
 
     def unread_bytes(self) -> int:
         """How many of our bytes the peer has not read yet."""
@@ -96,16 +119,48 @@ class Connection(Protocol):
         """Returns when the connection is over, whoever ended it."""
 
 
+class ByteConnection(Connection, Protocol):
+    """A connection that carries bytes as they are."""
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; the queue is bounded, and a connection whose peer does not read is closed."""
+
+
+class QgaConnection(Connection, Protocol):
+    """A connection to a QEMU guest agent on a socket of its own."""
+
+    async def call(self, request: str, wait_s: float) -> str:
+        """Send one command and return its reply as JSON; one call at a time.
+
+        Whoever answers is synchronised with first when ``forget_sync`` was called, on a new connection, and after
+        every call that was not answered. A command is answered by the reply with its ``id`` (text), or by the first
+        without any: from an agent that knows no ``id``, which the caller has to tell.
+
+        Raises:
+            AgentUnsynchronizedError: The synchronisation, which is part of ``wait_s``, did not succeed.
+            AgentDisconnectedError: The connection is over; nothing was sent.
+            AgentBusyError: An earlier call did not end within ``wait_s``; nothing was sent.
+            NoAnswerError: No answer within ``wait_s``, or the connection ended.
+            BadReplyError: A reply of over 1 MiB.
+        """
+
+    def forget_sync(self) -> None:
+        """Another agent may answer from now on."""
+
+
 class Dialer(Protocol):
     """Connects to the unix sockets of channels."""
 
-    async def dial(self, path: str, pid: int, receive_data: Callable[[bytes], None]) -> Connection:
-        """Connect to the channel at ``path``, which the process ``pid`` must serve.
+    async def dial(self, path: str, pid: int | None, receive_data: Callable[[bytes], None]) -> ByteConnection:
+        """Connect to the channel at ``path``, which the process ``pid`` (if given) must serve.
 
         Raises:
             ChannelUnreachableError: Nothing answers there.
             ForeignSocketError: Another process answers.
         """
+
+    async def dial_qga(self, path: str, pid: int | None) -> QgaConnection:
+        """Likewise, to a QEMU guest agent; nothing is said to it yet."""
 
     async def is_in_use(self, path: str) -> bool:
         """Whether some client is connected to the channel's socket, as far as can be seen without connecting."""

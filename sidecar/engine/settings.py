@@ -6,15 +6,25 @@ from datetime import datetime
 
 from sidecar.engine.clocks import utc_now
 from sidecar.engine.ports import Dialer, HostIdentity, Hypervisor
+from sidecar.protocol.qga_commands import QGA_MAXIMUM
+from sidecar.protocol.releases import Release
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration as the engine needs it; seconds of guest time."""
+    """The configuration as the engine needs it; seconds of guest time.
+
+    A channel that is neither in ``qga_channels`` (through libvirt) nor in ``qga_direct_channels`` speaks the oVirt
+    dialect.
+    """
 
     ovirt_maximum: int
     responsive_s: float
     absent_s: float
+    qga_maximum: Release = QGA_MAXIMUM
+    qga_absent_s: float = 120.0
+    qga_channels: frozenset[str] = frozenset()
+    qga_direct_channels: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -13,10 +13,15 @@ from types import MappingProxyType
 
 from sidecar.engine.channel import Channel
 from sidecar.engine.clocks import GuestClock, render_time
+from sidecar.engine.ovirt_channel import OvirtChannel
 from sidecar.engine.ports import Activity, DomainSnapshot
+from sidecar.engine.qga_channel import QgaChannel
+from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
 from sidecar.engine.recorder import Recorder
+from sidecar.engine.sending import choose_channel
 from sidecar.engine.settings import Surroundings
-from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin
+from sidecar.protocol.states import Reason
+from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
 from sidecar.record.domain_xml import ChannelDevice
 
 logger = logging.getLogger(__name__)
@@ -151,6 +156,11 @@ class Stay:
             if channel.device.alias == alias:
                 channel.port_changed(opened)
 
+    def agent_changed(self, connected: bool) -> None:
+        """Libvirt reports its connection to the QEMU guest agent."""
+        for channel in self._channels.values():
+            channel.agent_changed(connected)
+
     def record_touched(self) -> None:
         """Somebody wrote or removed our element, or defined the configuration anew."""
         self._recorder.record_touched()
@@ -161,8 +171,16 @@ class Stay:
             channel.settings_changed()
 
     def connection_renewed(self) -> None:
-        """Libvirt was away."""
+        """Libvirt was away; a look follows."""
+        for channel in self._channels.values():
+            channel.connection_renewed()
         self._recorder.connection_renewed()
+
+    # What others ask for.
+
+    def choose_channel(self, message: str, channel: str | None) -> Channel:
+        """See ``engine.sending``."""
+        return choose_channel(self._channels.values(), message, channel)
 
     # The arrival.
 
@@ -224,22 +242,29 @@ class Stay:
 
     def _add_channel(self, device: ChannelDevice) -> None:
         recorded = self._earlier.pop(device.name, None)
-        channel = Channel(
-            device,
-            self._pid,
-            f"{self._label}: {device.name}",
-            self._surroundings,
-            self._clock,
-            recorded,
-            self._channels_changed,
-        )
-        self._channels[device.name] = channel
+        channel = self._channels[device.name] = self._make_channel(device, recorded)
         assert self._group is not None
         channel.start(self._group)
 
+    def _make_channel(self, device: ChannelDevice, recorded: ChannelRow | None) -> Channel:
+        settings, label = self._surroundings.settings, f"{self._label}: {device.name}"
+        line: Line
+        if device.name in settings.qga_channels:
+            line = LibvirtLine(self._surroundings.hypervisor, self._uuid)
+        elif device.name in settings.qga_direct_channels:
+            busy = recorded is not None and recorded.reason == Reason.SOCKET_BUSY
+            line = DirectLine(device, self._pid, label, self._surroundings.dialer, was_anothers=busy)
+        else:
+            return OvirtChannel(
+                device, self._pid, label, self._surroundings, self._clock, recorded, self._channels_changed
+            )
+        return QgaChannel(device, line, label, self._surroundings, self._clock, recorded, self._publish)
+
     def _channels_changed(self) -> None:
-        speaking = any(channel.heard for channel in self._channels.values())
-        for channel in self._channels.values():
+        """An oVirt agent speaks on one of the domain's oVirt channels, and the others stand by."""
+        channels = [channel for channel in self._channels.values() if isinstance(channel, OvirtChannel)]
+        speaking = any(channel.heard for channel in channels)
+        for channel in channels:
             if speaking and not channel.heard and not channel.port_open:
                 channel.stand_by()
             elif not speaking:

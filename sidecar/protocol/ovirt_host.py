@@ -18,12 +18,15 @@ seconds of a clock that stands still while the domain does.
 """
 
 from collections.abc import Mapping
-from enum import Enum
+from dataclasses import replace
 
+from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 from sidecar.protocol.budget import Budget
-from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, render_message, require_allowed
+from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse, render_message
 from sidecar.protocol.ovirt_reader import BadInputCode, Event, Heartbeat, OvirtReader
-from sidecar.protocol.states import ChannelView, Reason, Stage, State, Step, advance
+from sidecar.protocol.ovirt_states import MOVES, Stage, Step
+from sidecar.protocol.refusals import refuse_unagreed
+from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
 from sidecar.protocol.versions import common_version
 
 # A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts and six refreshes a
@@ -36,19 +39,7 @@ REPORT_DELAY_S = 2.0
 
 _VERDICTS = (State.AGREED, State.UNVERSIONED)
 
-# While a guest flaps, these would come and go with it.
-_FLAPPING_HIDES = (None, Reason.NOT_HEARD, Reason.AGENT_RESTARTED)
-
 _INFINITY = float("inf")
-
-
-class Port(Enum):
-    """What is known of the guest's end of the channel."""
-
-    UNKNOWN = "no word of it yet"
-    CLOSED = "reported closed"
-    HEARD = "open, known by what it said or by the XML; the report of its opening may still follow"
-    OPEN = "reported open"
 
 
 class HostSession:
@@ -94,17 +85,17 @@ class HostSession:
     # What is known.
 
     @property
-    def view(self) -> ChannelView:
+    def view(self) -> ChannelView[int]:
         """The live state; a stale ``agreed`` never shows here."""
         reason = self._stage.reason
-        if reason in _FLAPPING_HIDES and self._now < self._flapping_until:
+        if reason in FLAPPING_HIDES and self._now < self._flapping_until:
             reason = Reason.FLAPPING
         return ChannelView(self._stage.state, self._version, self._offer, self._maximum, reason)
 
     @property
     def port_open(self) -> bool:
         """Whether the guest's end is known to be open."""
-        return self._port in (Port.HEARD, Port.OPEN)
+        return self._port.open
 
     @property
     def heard(self) -> bool:
@@ -116,9 +107,31 @@ class HostSession:
         """How much unusable input the guest has sent in all, by code."""
         return self._reader.bad_input
 
-    def require_sendable(self, name: str) -> None:
-        """Raise ``MessageNotAllowedError`` unless the message may go to the guest now."""
-        require_allowed(HOST_TO_GUEST, name, self._version)
+    # Sending for others.
+
+    def refuse(self, name: str) -> Refusal | None:
+        """Why this message may not go to the guest now; ``None``: it may.
+
+        What nobody has spoken to us for since our end was connected could be read by an agent that starts hours later.
+        """
+        view = self.view
+        if name in NEGOTIATION_MESSAGES:
+            return Refusal(RefusalCode.NEGOTIATION_ONLY, name, "only the negotiation itself sends it")
+        if name in HOST_TO_GUEST and not self.heard:
+            return refuse_unagreed(name, view)
+        refusal = refuse(HOST_TO_GUEST, name, self._version)
+        return refusal if refusal is None else replace(refusal, reason=view.reason)
+
+    def send(self, name: str, arguments: Mapping[str, object]) -> None:
+        """Queue a message to the guest.
+
+        Raises:
+            MessageNotAllowedError: See ``refuse`` and ``render_message``; nothing was queued.
+        """
+        refusal = self.refuse(name)
+        if refusal is not None:
+            raise MessageNotAllowedError(refusal)
+        self._send(name, arguments)
 
     # Our own connection.
 
@@ -222,7 +235,7 @@ class HostSession:
             self._conclude(Step.OFFER, common_version(offer, self._maximum))
 
     def _conclude(self, step: Step, version: int = 0) -> None:
-        stage = advance(self._stage, step)
+        stage = advance(MOVES, self._stage, step)
         if (stage, version) == (self._stage, self._version):
             return  # agreed means told
         # The lone zero only lowers our guard; it is no verdict and costs nothing.
@@ -239,7 +252,7 @@ class HostSession:
 
     def _forget(self, step: Step) -> None:
         """Nothing is agreed any more, and the agent's version is unknown."""
-        self._stage = advance(self._stage, step)
+        self._stage = advance(MOVES, self._stage, step)
         self._version = 0
         if self._stage in (Stage.UNHEARD, Stage.FLAPPING):
             self._offer = None
@@ -269,7 +282,7 @@ class HostSession:
         self._refreshes.take(self._now)
         self._send("refresh", {"apiVersion": self._maximum} if self._maximum else {})
 
-    def _send(self, name: str, arguments: dict[str, object]) -> None:
+    def _send(self, name: str, arguments: Mapping[str, object]) -> None:
         self._outgoing += render_message(HOST_TO_GUEST, name, self._version, arguments)
 
     # Time.
@@ -278,7 +291,7 @@ class HostSession:
     def deadline(self) -> float:
         """When ``tick`` wants to be called; infinity when nothing is due."""
         due, step = self._next_step
-        if advance(self._stage, step) is self._stage:
+        if advance(MOVES, self._stage, step) is self._stage:
             due = _INFINITY
         if self._now < self._flapping_until:
             due = min(due, self._flapping_until)

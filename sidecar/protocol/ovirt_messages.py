@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from sidecar.errors import MessageNotAllowedError
+from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 
 
 class Direction(Enum):
@@ -89,22 +89,28 @@ HOST_TO_GUEST = _table(
 )
 
 
-def require_allowed(table: Mapping[str, Message], name: str, version: int) -> None:
-    """Look a message up before it is sent.
+NEGOTIATION_MESSAGES = frozenset({"api-version", "refresh"})
+"""What only the negotiation sends: from anybody else it would make one end believe another version than the other."""
+
+# What fits the agents of all eras; what we say of our own accord has some 100 bytes.
+ARGUMENTS_LIMIT_BYTES = 32 * 1024
+
+
+def refuse(table: Mapping[str, Message], name: str, version: int) -> Refusal | None:
+    """Look a message up before it is sent; ``None``: it may go.
 
     Args:
         table: ``GUEST_TO_HOST`` or ``HOST_TO_GUEST``.
         name: The message's name.
         version: The version in force; 0 when nothing is agreed.
-
-    Raises:
-        MessageNotAllowedError: The table lacks the name, or the message came with a higher version.
     """
     message = table.get(name)
     if message is None:
-        raise MessageNotAllowedError(f"{name!a} is not in the message table")
+        return Refusal(RefusalCode.NOT_IN_TABLE, name, "not in the message table", agreed=str(version))
     if message.since > version:
-        raise MessageNotAllowedError(f"{name} needs API version {message.since}, in force is {version}")
+        why = f"needs oVirt API version {message.since}, in force is {version}"
+        return Refusal(RefusalCode.VERSION_TOO_LOW, name, why, str(message.since), str(version))
+    return None
 
 
 def render_message(
@@ -113,11 +119,23 @@ def render_message(
     """One message as its line on the wire: JSON in ASCII with an LF at the end.
 
     Raises:
-        MessageNotAllowedError: See ``require_allowed``, or the arguments would name another message than the one that
-            was looked up; nothing was rendered.
+        MessageNotAllowedError: See ``refuse``; or the arguments would name another message than the one that was looked
+            up, are no JSON, or over ``ARGUMENTS_LIMIT_BYTES``. Nothing was rendered, and the text does not repeat them.
     """
-    require_allowed(table, name, version)
+    refusal = refuse(table, name, version)
+    if refusal is not None:
+        raise MessageNotAllowedError(refusal)
     arguments = arguments or {}
     if "__name__" in arguments:
-        raise MessageNotAllowedError(f"{name}: no argument may be called __name__")
-    return json.dumps({"__name__": name, **arguments}).encode("ascii") + b"\n"
+        raise MessageNotAllowedError(_bad_arguments(name, "no argument may be called __name__"))
+    try:
+        line = json.dumps({"__name__": name, **arguments}, allow_nan=False).encode("ascii") + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MessageNotAllowedError(_bad_arguments(name, "the arguments are no JSON object")) from error
+    if len(line) > ARGUMENTS_LIMIT_BYTES:
+        raise MessageNotAllowedError(_bad_arguments(name, f"the arguments are over {ARGUMENTS_LIMIT_BYTES} bytes"))
+    return line
+
+
+def _bad_arguments(name: str, why: str) -> Refusal:
+    return Refusal(RefusalCode.BAD_ARGUMENTS, name, why)

@@ -22,6 +22,10 @@ _DETAIL_LIMIT = 64
 _DECODER_TEXT_LIMIT = 120
 
 
+# Ours are 32 characters; a guest that answers with a longer one answers nothing of ours.
+REPLY_ID_LIMIT = 128
+
+
 class BadInputCode(StrEnum):
     """Stable problem codes of what a guest sent."""
 
@@ -56,14 +60,23 @@ class MessageReceived:
     name: str
 
 
-Event = BadInput | Heartbeat | MessageReceived
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The agent answers the message that carried this ``reply_id``."""
+
+    reply_id: str
+
+
+Event = BadInput | Heartbeat | MessageReceived | Completion
 
 
 class _Line(msgspec.Struct, frozen=True):
     name: str = msgspec.field(name="__name__")
     api_version: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="apiVersion", default=msgspec.UNSET)
+    reply_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+_REPLY_ID: msgspec.json.Decoder[str] = msgspec.json.Decoder(Annotated[str, msgspec.Meta(max_length=REPLY_ID_LIMIT)])
 _LINE = msgspec.json.Decoder(_Line)
 _OFFER: msgspec.json.Decoder[int] = msgspec.json.Decoder(Annotated[int, msgspec.Meta(ge=0, le=OFFER_LIMIT)])
 # msgspec raises three unrelated classes for bad input: syntax or shape, text that is not UTF-8, and nesting.
@@ -104,8 +117,16 @@ class OvirtReader:
             self._complain(BadInputCode.UNKNOWN_MESSAGE, f"{message.name[:_DETAIL_LIMIT]!a}", events)
         elif message.name == "heartbeat":
             events.append(Heartbeat(self._parse_offer(message.api_version, events)))
+        elif message.name == "completion":
+            self._receive_completion(message.reply_id, events)
         else:
             events.append(MessageReceived(message.name))
+
+    def _receive_completion(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> None:
+        try:
+            events.append(Completion(_REPLY_ID.decode(b"" if raw is msgspec.UNSET else raw)))
+        except _DECODE_ERRORS:
+            self._complain(BadInputCode.BAD_MESSAGE, "completion without a usable reply_id", events)
 
     def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
         if raw is msgspec.UNSET:

@@ -7,7 +7,9 @@ XML, so such a state goes on record only when it lasts. A verdict, or the loss o
 Source: docs/record.md, "When it is written".
 """
 
-from sidecar.protocol.states import ChannelView, Reason
+from typing import Generic
+
+from sidecar.protocol.states import ChannelView, Reason, VersionT
 
 # One heartbeat (5 s) and a little.
 SETTLE_S = 6.0
@@ -15,13 +17,13 @@ SETTLE_S = 6.0
 _PASSING = {Reason.NOT_HEARD, Reason.AGENT_RESTARTED, Reason.DISCONNECTED}
 
 
-class Settling:
+class Settling(Generic[VersionT]):
     """The settled view of one channel, fed with its live view and the time (monotonic seconds)."""
 
     __slots__ = ("_due", "settled")
 
-    def __init__(self, settled: ChannelView) -> None:
-        self.settled = settled
+    def __init__(self, settled: ChannelView[VersionT]) -> None:
+        self.settled: ChannelView[VersionT] = settled
         self._due = float("inf")
 
     @property
@@ -29,7 +31,7 @@ class Settling:
         """When a state that has to last becomes the settled one; infinity when none is."""
         return self._due
 
-    def update(self, live: ChannelView, now: float) -> None:
+    def update(self, live: ChannelView[VersionT], now: float) -> None:
         """Take the live view as of ``now``; ``settled`` follows at once or when the deadline has passed."""
         passing = live.reason in _PASSING and live != self.settled
         if passing and self._due == float("inf"):

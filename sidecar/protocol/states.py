@@ -1,8 +1,9 @@
-"""What a channel can be in, why, and which moves there are between: the one table of the negotiation's states.
+"""What a channel can be in, and why, in both dialects.
 
 ``State`` is what users see; ``Reason`` the stable problem code that goes with it (docs/problems.md); a ``ChannelView``
-both of them with the versions. A ``Stage`` is the finer step inside the machine, and maps to exactly one state and
-reason. ``advance`` applies the table; a step that the table lacks for a stage changes nothing.
+both of them with the versions. Which moves there are between is each dialect's own table: ``ovirt_states`` and
+``qga_states``. A stage is the finer step inside a machine and maps to exactly one state and reason; ``advance`` applies
+a table, and a step that it lacks for a stage changes nothing.
 
 Source: docs/record.md for the states, docs/problems.md for the reasons.
 """
@@ -10,7 +11,18 @@ Source: docs/record.md for the states, docs/problems.md for the reasons.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from types import MappingProxyType
+from typing import Generic, TypeVar
+
+VersionT = TypeVar("VersionT", int, str)
+StageT = TypeVar("StageT", bound=Enum)
+StepT = TypeVar("StepT", bound=Enum)
+
+
+class Dialect(StrEnum):
+    """What is spoken on a channel (``channel/@dialect``)."""
+
+    OVIRT = "ovirt"
+    QGA = "qga"
 
 
 class State(StrEnum):
@@ -40,11 +52,17 @@ class Reason(StrEnum):
     AGENT_SILENT = "agent-silent"
     DISCONNECTED = "disconnected"
     NOT_OPENED = "not-opened"
+    GUEST_FROZEN = "guest-frozen"
+    GUEST_INFO_BLOCKED = "guest-info-blocked"
+    INFERRED = "inferred"
+    AGENT_POISONED = "agent-poisoned"
+    AGENT_JOB_HELD = "agent-job-held"
+    BAD_REPLY = "bad-reply"
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelView:
-    """What one end of a negotiation knows, as a value.
+class ChannelView(Generic[VersionT]):
+    """What one end of a negotiation knows, as a value; versions are integers of oVirt's API, or a QGA release's text.
 
     ``version`` is the agreed version, 0 when there is none; ``guest`` the guest's last valid offer since its version
     became unknown, ``None`` when it made none; ``host`` this host's maximum after its cap. ``reason`` is set
@@ -52,101 +70,39 @@ class ChannelView:
     """
 
     state: State
-    version: int
-    guest: int | None
-    host: int
+    version: VersionT
+    guest: VersionT | None
+    host: VersionT
     reason: Reason | None
 
 
-class Stage(Enum):
-    """Where a negotiation stands: the ``state`` that users see, and the ``reason`` (``None`` when agreed)."""
+class Port(Enum):
+    """What is known of the guest's end of a channel."""
 
-    state: State
-    reason: Reason | None
+    UNKNOWN = "no word of it yet"
+    CLOSED = "reported closed"
+    HEARD = "open, known by what it said or by the XML; the report of its opening may still follow"
+    OPEN = "reported open"
 
-    def __init__(self, state: State, reason: Reason | None) -> None:
-        self.state, self.reason = state, reason
-
-    UNHEARD = (State.WAITING, Reason.NOT_HEARD)
-    RESTARTED = (State.WAITING, Reason.AGENT_RESTARTED)  # the lone zero of a freshly started agent
-    BUSY = (State.WAITING, Reason.SOCKET_BUSY)
-    UNREACHABLE = (State.WAITING, Reason.SOCKET_UNREACHABLE)
-    FOREIGN = (State.WAITING, Reason.SOCKET_FOREIGN)
-    STANDBY = (State.WAITING, Reason.OTHER_CHANNEL)
-    FLAPPING = (State.WAITING, Reason.FLAPPING)
-    AGREED = (State.AGREED, None)
-    NO_VERSION = (State.UNVERSIONED, Reason.NO_VERSION)
-    AT_ZERO = (State.UNVERSIONED, Reason.STAYS_AT_ZERO)
-    CAPPED = (State.UNVERSIONED, Reason.HOST_CAPPED)
-    CLOSED = (State.LOST, Reason.PORT_CLOSED)
-    SILENT = (State.LOST, Reason.AGENT_SILENT)
-    CUT = (State.LOST, Reason.DISCONNECTED)
-    YIELDED = (State.LOST, Reason.SOCKET_BUSY)
-    NOT_OPENED = (State.ABSENT, Reason.NOT_OPENED)
+    @property
+    def open(self) -> bool:
+        """Whether the end is known to be open."""
+        return self in (Port.HEARD, Port.OPEN)
 
 
-class Step(Enum):
-    """What can happen to a negotiation."""
+class Fault(Enum):
+    """Why there is no connection of ours to a channel's socket; each dialect has a step of the same name."""
 
-    OPENED = "the guest's end opened: whoever is there now is unknown"
-    CONNECTED = "a new connection of ours, or a new cap: ask again"
-    OFFER = "a heartbeat offered 1 or more"
-    ZERO = "a heartbeat offered 0"
-    NO_OFFER = "a heartbeat without a valid version"
-    CAPPED = "any heartbeat, while this host is capped to 0"
-    SUPPRESSED = "one renegotiation more than the budget allows"
-    CLOSED = "the guest's end closed after it had been open"
-    SILENCE = "nothing heard for responsive_seconds from an end that is open"
-    OVERDUE = "not opened within absent_seconds"
-    BUSY = "our bytes stay unread while the guest's end is open: another program holds the channel"
-    UNREACHABLE = "the socket could not be connected"
-    FOREIGN = "the socket's peer is not the domain's QEMU"
-    DISCONNECTED = "our connection broke"
-    STOOD_BY = "the guest speaks on the domain's other oVirt channel"
+    BUSY = "another program has it"
+    UNREACHABLE = "it could not be connected"
+    FOREIGN = "its peer is not the domain's QEMU"
+    DISCONNECTED = "the connection broke"
 
 
-_HEARD = {
-    Stage.RESTARTED,
-    Stage.FLAPPING,
-    Stage.AGREED,
-    Stage.NO_VERSION,
-    Stage.AT_ZERO,
-    Stage.CAPPED,
-}
-_SOCKET_FAULTS = {Stage.BUSY, Stage.UNREACHABLE, Stage.FOREIGN}
-_LOST = {stage for stage in Stage if stage.state is State.LOST}
-_UNCONNECTED = {Stage.UNHEARD, *_SOCKET_FAULTS, Stage.STANDBY}
+FLAPPING_HIDES = (None, Reason.NOT_HEARD, Reason.AGENT_RESTARTED, Reason.INFERRED)
+"""While a guest flaps, these would come and go with it."""
 
 
-def _moves() -> Mapping[tuple[Stage, Step], Stage]:
-    # Whoever opens the guest's end cannot be heard over a socket that is not ours.
-    moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in {*Stage} - _SOCKET_FAULTS - {Stage.YIELDED}}
-    # Our dialling again opens nothing in the guest: closed stays closed, absent stays absent.
-    moves |= {(stage, Step.CONNECTED): Stage.UNHEARD for stage in {*Stage} - {Stage.CLOSED, Stage.NOT_OPENED}}
-    moves |= {(stage, Step.OFFER): Stage.AGREED for stage in Stage}
-    moves |= {(stage, Step.NO_OFFER): Stage.NO_VERSION for stage in Stage}
-    moves |= {(stage, Step.CAPPED): Stage.CAPPED for stage in Stage}
-    moves |= {(stage, Step.SUPPRESSED): Stage.FLAPPING for stage in Stage}
-    # The first zero is a reset signal, the second in a row a verdict.
-    moves |= {(stage, Step.ZERO): Stage.RESTARTED for stage in Stage}
-    moves |= {(stage, Step.ZERO): Stage.AT_ZERO for stage in (Stage.RESTARTED, Stage.AT_ZERO)}
-    moves |= {(stage, Step.CLOSED): Stage.CLOSED for stage in (*_HEARD, Stage.UNHEARD, Stage.SILENT, Stage.CUT)}
-    moves |= {(stage, Step.SILENCE): Stage.SILENT for stage in (*_HEARD, Stage.UNHEARD)}
-    moves |= {(stage, Step.OVERDUE): Stage.NOT_OPENED for stage in (Stage.UNHEARD, Stage.STANDBY)}
-    moves |= {(stage, Step.BUSY): Stage.BUSY for stage in (*_UNCONNECTED, Stage.FLAPPING, Stage.NOT_OPENED)}
-    was_there = (*(_HEARD - {Stage.FLAPPING}), Stage.CLOSED, Stage.SILENT, Stage.CUT)
-    moves |= {(stage, Step.BUSY): Stage.YIELDED for stage in was_there}
-    moves |= {(stage, Step.UNREACHABLE): Stage.UNREACHABLE for stage in _UNCONNECTED}
-    moves |= {(stage, Step.FOREIGN): Stage.FOREIGN for stage in _UNCONNECTED}
-    moves |= {(stage, Step.DISCONNECTED): Stage.CUT for stage in (*_HEARD, Stage.SILENT)}
-    moves |= {(stage, Step.STOOD_BY): Stage.STANDBY for stage in (*_UNCONNECTED, *_LOST)}
-    return MappingProxyType(moves)
-
-
-MOVES = _moves()
-"""Every legal move: (stage, step) to the stage that follows."""
-
-
-def advance(stage: Stage, step: Step) -> Stage:
+def advance(moves: Mapping[tuple[StageT, StepT], StageT], stage: StageT, step: StepT) -> StageT:
     """The stage after ``step``; the same stage where the table has no such move."""
-    return MOVES.get((stage, step), stage)
+    return moves.get((stage, step), stage)

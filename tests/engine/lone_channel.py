@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sidecar.engine.channel import Channel
 from sidecar.engine.clocks import GuestClock
+from sidecar.engine.ovirt_channel import OvirtChannel
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
 from sidecar.record.agreement import ChannelRow
@@ -32,7 +32,7 @@ class LoneChannel:
         self.clock.start()
         self.changes = 0
         device = ChannelDevice(NEW, "channel0", PATH, opened)
-        self.channel = Channel(device, PID, "'vm1'", self.surroundings, self.clock, recorded, self._changed)
+        self.channel = OvirtChannel(device, PID, "'vm1'", self.surroundings, self.clock, recorded, self._changed)
         self.guest = FakeGuest(self.socket, AgentModel(Era.V1_0_16), self.channel.port_changed)
 
     def _changed(self) -> None:

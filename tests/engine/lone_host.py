@@ -41,7 +41,13 @@ class LoneHost:
     def __init__(self, maximum: int = 4, responsive_s: float = 120, absent_s: float = 120) -> None:
         self.hypervisor = FakeHypervisor(self.tell)
         self.dialer = FakeDialer()
-        settings = Settings(ovirt_maximum=maximum, responsive_s=responsive_s, absent_s=absent_s)
+        settings = Settings(
+            ovirt_maximum=maximum,
+            responsive_s=responsive_s,
+            absent_s=absent_s,
+            qga_channels=frozenset({"org.qemu.guest_agent.0"}),
+            qga_direct_channels=frozenset({"org.qemu.guest_agent.1"}),
+        )
         self.surroundings = Surroundings(self.hypervisor, self.dialer, settings, HostIdentity("", ""), wall_clock)
         self.engine = Host(self.surroundings)
         self._count = 0

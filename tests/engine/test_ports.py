@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from sidecar.adapters.unix_channel import UnixDialer
-from sidecar.engine.ports import Connection, Dialer
+from sidecar.engine.ports import ByteConnection, Dialer
 from sidecar.errors import ChannelUnreachableError, ForeignSocketError
 from tests.fakes.channels import FakeDialer, FakeSocket
 
@@ -125,7 +125,7 @@ def ignore(_data: bytes) -> None:
     pass
 
 
-async def dial(server: Server, receive_data: Callable[[bytes], None] = ignore) -> Connection:
+async def dial(server: Server, receive_data: Callable[[bytes], None] = ignore) -> ByteConnection:
     connection = await server.dialer.dial(server.path, server.pid, receive_data)
     await server.accept()
     return connection

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.errors import ChannelUnreachableError, ForeignSocketError
+from sidecar.errors import AgentUnsynchronizedError, ChannelUnreachableError, ForeignSocketError, NoAnswerError
 from tests.fakes.ovirt_agent import AgentModel
+from tests.fakes.qga_agent import LATENCY_S, FakeQga
 
 SEND_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_S = 5.0
@@ -54,6 +55,56 @@ class FakeConnection:
             self._receive_data(data)
 
 
+class FakeQgaConnection:
+    """See `engine.ports.QgaConnection`; `syncs` counts how often it synchronised."""
+
+    def __init__(self, connection: FakeConnection, socket: "FakeSocket") -> None:
+        self._connection, self._socket = connection, socket
+        self._synced = False
+        self.syncs = 0
+
+    async def call(self, request: str, wait_s: float) -> str:
+        agent = self._socket.qga if self._served else None
+        if not self._synced and (agent is None or agent.silent):
+            self._connection.unread = bytearray() if self._served else bytearray(b"guest-sync-delimited")
+            await self._wait(wait_s)
+            raise AgentUnsynchronizedError("no sync")
+        if not self._synced:
+            self.syncs += 1
+            self._synced = True
+        reply = None if agent is None else agent.answer(request)
+        await asyncio.sleep(LATENCY_S)
+        if reply is None:
+            self._synced = False
+            await self._wait(wait_s)
+            raise NoAnswerError("no answer", wait_s)
+        return reply
+
+    async def _wait(self, wait_s: float) -> None:
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._connection.wait_closed()
+        except TimeoutError:
+            return
+        raise NoAnswerError("the connection ended", 0.0)
+
+    @property
+    def _served(self) -> bool:
+        return bool(self._socket.clients) and self._socket.clients[0] is self._connection
+
+    def forget_sync(self) -> None:
+        self._synced = False
+
+    def unread_bytes(self) -> int:
+        return self._connection.unread_bytes()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    async def wait_closed(self) -> None:
+        await self._connection.wait_closed()
+
+
 class FakeSocket:
     """One channel's socket.
 
@@ -64,6 +115,7 @@ class FakeSocket:
         shown: the kernel's table names the client that is served.
         reading: QEMU takes the bytes of its first client while the guest's end is open.
         peer: who opened the guest's end; None while it is closed.
+        qga: the QEMU guest agent that opened it, on a channel of that dialect.
         clients: the one that is served, then those that wait in line.
         dials: when each connection of ours was made.
         looks: when somebody asked whether it is in use.
@@ -74,6 +126,7 @@ class FakeSocket:
         self.refusing = self.hangs_up = False
         self.reading = self.shown = True
         self.peer: Peer | None = None
+        self.qga: FakeQga | None = None
         self.clients: list[FakeConnection] = []
         self.dials: list[float] = []
         self.looks: list[float] = []
@@ -118,14 +171,17 @@ class FakeDialer:
     def open_connections(self) -> int:
         return sum(connection.open for connection in self.made)
 
-    async def dial(self, path: str, pid: int, receive_data: Callable[[bytes], None]) -> FakeConnection:
+    async def dial_qga(self, path: str, pid: int | None) -> FakeQgaConnection:
+        return FakeQgaConnection(await self.dial(path, pid, lambda _: None), self.sockets[path])
+
+    async def dial(self, path: str, pid: int | None, receive_data: Callable[[bytes], None]) -> FakeConnection:
         socket = self.sockets.get(path)
         if socket is None or socket.refusing:
             await asyncio.sleep(0)
             raise ChannelUnreachableError(f"nobody serves {path}")
         socket.dials.append(asyncio.get_running_loop().time())
         await asyncio.sleep(0)
-        if socket.pid != pid:
+        if pid not in (None, socket.pid):
             raise ForeignSocketError(f"{path} is served by {socket.pid}")
         connection = socket.connect(receive_data)
         self.made.append(connection)

@@ -11,6 +11,7 @@ from sidecar.engine.ports import Activity, DomainSnapshot
 from sidecar.errors import DomainGoneError, HypervisorDownError, JobHeldError
 from sidecar.record.agreement import Agreement, Origin
 from sidecar.record.domain_xml import ChannelDevice
+from tests.fakes.qga_agent import FakeAgentPort
 
 # libvirt's own bound on waiting for somebody else's job.
 JOB_TIMEOUT_S = 30.0
@@ -31,6 +32,7 @@ class FakeDomain:
     config: Agreement | None = None
     record_broken: bool = False
     persistent: bool = True
+    port: FakeAgentPort = field(default_factory=FakeAgentPort)
     free: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,12 @@ class FakeHypervisor:
             self._notify(RecordNotice(uuid))
         else:
             asyncio.get_running_loop().call_later(self.echo_after_s, self._notify, RecordNotice(uuid))
+
+    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+        await self._take_time("call_agent", uuid)
+        domain = self._domain(uuid)
+        running = domain.activity is Activity.RUNNING
+        return await domain.port.call(request, answer_s, wait_s, suspect, running)
 
     def _domain(self, uuid: UUID) -> FakeDomain:
         if uuid not in self.domains:

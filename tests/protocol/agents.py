@@ -1,7 +1,7 @@
 """The original agents of each era and what a host comes to with them, for the tests that let both ends talk."""
 
-from sidecar.protocol.ovirt_host import HostSession, Port
-from sidecar.protocol.states import ChannelView, Reason, State
+from sidecar.protocol.ovirt_host import HostSession
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.fakes.ovirt_agent import HABITS, AgentModel, Era
 
 BEAT_S = 5.0
@@ -24,7 +24,7 @@ def new_host(maximum: int, port: Port, now: float) -> HostSession:
     return HostSession(maximum=maximum, responsive_s=120.0, absent_s=120.0, now=now, port=port)
 
 
-def expected(agent: AgentModel, maximum: int) -> ChannelView:
+def expected(agent: AgentModel, maximum: int) -> ChannelView[int]:
     """What the host should say once both ends are calm; its version is the agent's, too."""
     offer = agent.maximum if agent.habits.versioned else None
     if maximum == 0:

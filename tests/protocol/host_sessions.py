@@ -2,8 +2,8 @@
 
 import json
 
-from sidecar.protocol.ovirt_host import HostSession, Port
-from sidecar.protocol.states import ChannelView, Reason, State
+from sidecar.protocol.ovirt_host import HostSession
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 
 NEVER = float("inf")
 GOOD = b'{"__name__": "host-name", "name": "after"}\n'

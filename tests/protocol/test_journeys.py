@@ -15,8 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sidecar.protocol.ovirt_host import HostSession, Port
-from sidecar.protocol.states import State
+from sidecar.protocol.ovirt_host import HostSession
+from sidecar.protocol.states import Port, State
 from tests.fakes.ovirt_agent import AgentModel, Era
 from tests.protocol.agents import AGENTS, BEAT_S, expected, new_agent, new_host
 

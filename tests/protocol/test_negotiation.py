@@ -7,8 +7,7 @@ no versions, stays at 0, `unversioned`, with any host.
 
 import pytest
 
-from sidecar.protocol.ovirt_host import Port
-from sidecar.protocol.states import ChannelView, Reason, State
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.fakes.ovirt_agent import AgentModel, Era
 from tests.protocol.agents import AGENTS, BEAT_S, NAMES, VERSIONED, VERSIONED_NAMES, expected, new_agent, new_host
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.protocol.ovirt_host import Port
-from sidecar.protocol.states import State, Step
+from sidecar.protocol.ovirt_states import Step
+from sidecar.protocol.states import Port, State
 from tests.protocol.host_sessions import GOOD, heartbeat, new_session, sent
 
 CALLS = st.sampled_from(

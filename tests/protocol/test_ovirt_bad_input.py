@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.protocol.framing import LINE_LIMIT_BYTES
-from sidecar.protocol.ovirt_host import Port
 from sidecar.protocol.ovirt_reader import BadInput, BadInputCode, Heartbeat, MessageReceived
-from sidecar.protocol.states import ChannelView, Reason, State
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.protocol.host_sessions import GOOD, agreed, api_version, connected, heartbeat, sent
 
 NO_OFFERS = {

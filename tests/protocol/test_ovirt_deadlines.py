@@ -2,9 +2,7 @@
 
 import pytest
 
-from sidecar.errors import MessageNotAllowedError
-from sidecar.protocol.ovirt_host import Port
-from sidecar.protocol.states import ChannelView, Reason, State
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.protocol.host_sessions import (
     GOOD,
     NEVER,
@@ -28,8 +26,10 @@ def test_silent_after_responsive_seconds_without_a_heartbeat() -> None:
     session.tick(121.0)
     assert session.view == ChannelView(State.LOST, 0, 3, 4, Reason.AGENT_SILENT)
     assert session.deadline == NEVER
-    with pytest.raises(MessageNotAllowedError):
-        session.require_sendable("lifecycle-event")
+    for name in ("lifecycle-event", "echo"):
+        refusal = session.refuse(name)
+        assert refusal is not None
+        assert (refusal.code, refusal.reason) == ("not-agreed", "agent-silent")
 
 
 def test_who_was_silent_is_told_again() -> None:

@@ -1,6 +1,5 @@
 import pytest
 
-from sidecar.errors import MessageNotAllowedError
 from sidecar.protocol.ovirt_host import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S
 from sidecar.protocol.states import ChannelView, Reason, State
 from tests.protocol.host_sessions import REFRESH, api_version, connected, heartbeat, new_session, sent, state_of
@@ -51,8 +50,10 @@ def test_the_seventh_verdict_is_flapping_and_nothing_is_sendable() -> None:
     session.receive_data(heartbeat(3), 6.0)
     assert session.view == ChannelView(State.WAITING, 0, None, 4, Reason.FLAPPING)
     assert sent(session) == []
-    with pytest.raises(MessageNotAllowedError):
-        session.require_sendable("set-number-of-cpus")
+    for name in ("set-number-of-cpus", "echo"):
+        refusal = session.refuse(name)
+        assert refusal is not None
+        assert (refusal.code, refusal.reason) == ("not-agreed", "flapping")
 
 
 def test_a_lone_zero_costs_nothing() -> None:

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from sidecar.errors import MessageNotAllowedError
 from sidecar.protocol.ovirt_messages import (
+    ARGUMENTS_LIMIT_BYTES,
     GUEST_TO_HOST,
     HOST_TO_GUEST,
     Direction,
     Message,
+    refuse,
     render_message,
-    require_allowed,
 )
 
 # Written out again, from the agents and VDSM of each version, so that a slip in the table shows.
@@ -85,12 +86,13 @@ def test_table_cannot_be_changed(table: dict[str, Message], expected: object, di
 @pytest.mark.parametrize(("table", "name", "since"), ROWS)
 def test_every_row_at_every_version(table: Mapping[str, Message], name: str, since: int, version: int) -> None:
     if version >= since:
-        require_allowed(table, name, version)
+        assert refuse(table, name, version) is None
         assert json.loads(render_message(table, name, version)) == {"__name__": name}
     else:
-        with pytest.raises(MessageNotAllowedError, match=f"{name} needs API version {since}, in force is {version}"):
-            require_allowed(table, name, version)
-        with pytest.raises(MessageNotAllowedError):
+        refusal = refuse(table, name, version)
+        assert refusal is not None
+        assert (refusal.code, refusal.required, refusal.agreed) == ("version-too-low", str(since), str(version))
+        with pytest.raises(MessageNotAllowedError, match=f"needs oVirt API version {since}, in force is {version}"):
             render_message(table, name, version)
 
 
@@ -105,15 +107,26 @@ def test_unknown_is_refused_at_any_version(table: Mapping[str, Message], name: s
 
 
 def test_directions_do_not_mix() -> None:
-    with pytest.raises(MessageNotAllowedError):
-        require_allowed(HOST_TO_GUEST, "heartbeat", 4)
-    with pytest.raises(MessageNotAllowedError):
-        require_allowed(GUEST_TO_HOST, "refresh", 4)
+    for table, name in ((HOST_TO_GUEST, "heartbeat"), (GUEST_TO_HOST, "refresh")):
+        refusal = refuse(table, name, 4)
+        assert refusal is not None
+        assert refusal.code == "not-in-table"
 
 
 def test_arguments_cannot_smuggle_in_another_message() -> None:
     with pytest.raises(MessageNotAllowedError):
         render_message(HOST_TO_GUEST, "echo", 0, {"__name__": "lifecycle-event"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"a": float("nan")}, {"a": float("inf")}, {"a": object()}, {"a": b"bytes"}, {"a": "x" * ARGUMENTS_LIMIT_BYTES}],
+)
+def test_arguments_that_are_no_json_or_too_large(arguments: dict[str, object]) -> None:
+    with pytest.raises(MessageNotAllowedError) as caught:
+        render_message(HOST_TO_GUEST, "echo", 0, arguments)
+    assert caught.value.refusal.code == "bad-arguments"
+    assert "xxx" not in str(caught.value)
 
 
 def test_the_wire_is_one_ascii_line() -> None:

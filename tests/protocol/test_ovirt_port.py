@@ -2,8 +2,8 @@
 
 import pytest
 
-from sidecar.protocol.ovirt_host import Port
-from sidecar.protocol.states import ChannelView, Reason, State, Step
+from sidecar.protocol.ovirt_states import Step
+from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.protocol.host_sessions import (
     GOOD,
     NEVER,

@@ -30,7 +30,7 @@ def test_it_waits_one_heartbeat_and_a_little() -> None:
     "before", [AGREED, UNVERSIONED, CLOSED, SILENT, ABSENT, BUSY], ids=lambda view: f"{view.state}-{view.reason}"
 )
 @pytest.mark.parametrize("live", PASSING, ids=lambda view: str(view.reason))
-def test_a_passing_state_goes_on_record_when_it_lasts(live: ChannelView, before: ChannelView) -> None:
+def test_a_passing_state_goes_on_record_when_it_lasts(live: ChannelView[int], before: ChannelView[int]) -> None:
     settling = Settling(before)
     settling.update(live, 100.0)
     assert (settling.settled, settling.deadline) == (before, 106.0)
@@ -41,14 +41,14 @@ def test_a_passing_state_goes_on_record_when_it_lasts(live: ChannelView, before:
 
 
 @pytest.mark.parametrize("live", AT_ONCE, ids=lambda view: f"{view.state}-{view.reason}")
-def test_a_verdict_or_a_loss_goes_on_record_at_once(live: ChannelView) -> None:
+def test_a_verdict_or_a_loss_goes_on_record_at_once(live: ChannelView[int]) -> None:
     settling = Settling(AGREED)
     settling.update(live, 100.0)
     assert (settling.settled, settling.deadline) == (live, NEVER)
 
 
 @pytest.mark.parametrize("verdict", [AGREED, AGREED_2, AT_ZERO])
-def test_a_verdict_in_time_ends_the_wait(verdict: ChannelView) -> None:
+def test_a_verdict_in_time_ends_the_wait(verdict: ChannelView[int]) -> None:
     settling = Settling(AGREED)
     settling.update(LONE_ZERO, 100.0)
     settling.update(verdict, 105.0)
@@ -77,7 +77,7 @@ def test_a_loss_ends_the_wait() -> None:
 
 
 @pytest.mark.parametrize("live", PASSING, ids=lambda view: str(view.reason))
-def test_what_is_on_record_already_waits_for_nothing(live: ChannelView) -> None:
+def test_what_is_on_record_already_waits_for_nothing(live: ChannelView[int]) -> None:
     settling = Settling(live)
     settling.update(live, 100.0)
     assert (settling.settled, settling.deadline) == (live, NEVER)

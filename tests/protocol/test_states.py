@@ -1,6 +1,7 @@
 import pytest
 
-from sidecar.protocol.states import MOVES, Reason, Stage, State, Step, advance
+from sidecar.protocol.ovirt_states import MOVES, Stage, Step
+from sidecar.protocol.states import Reason, State, advance
 
 # Stage by stage (rows) and step by step (columns), written out independently of the code; "." is refused.
 # fmt: off
@@ -40,7 +41,7 @@ def test_the_table_here_is_whole() -> None:
 @pytest.mark.parametrize(("stage", "step", "expected"), CELLS)
 def test_every_cell(stage: Stage, step: Step, expected: Stage | None) -> None:
     assert MOVES.get((stage, step)) is expected
-    assert advance(stage, step) is (stage if expected is None else expected)
+    assert advance(MOVES, stage, step) is (stage if expected is None else expected)
 
 
 def test_no_move_beside_the_table() -> None:
@@ -84,14 +85,14 @@ def test_a_reason_whenever_not_agreed() -> None:
 
 def test_the_words_are_the_documented_ones() -> None:
     assert [str(state) for state in State] == ["waiting", "agreed", "unversioned", "lost", "absent"]
-    assert {str(reason) for reason in Reason} == {reason for _, reason in STAGES.values() if reason}
+    assert {reason for _, reason in STAGES.values() if reason} <= {str(reason) for reason in Reason}
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_a_good_heartbeat_always_counts(stage: Stage) -> None:
-    assert advance(stage, Step.OFFER) is Stage.AGREED
+    assert advance(MOVES, stage, Step.OFFER) is Stage.AGREED
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_two_zeros_are_a_verdict_wherever_it_stood(stage: Stage) -> None:
-    assert advance(advance(stage, Step.ZERO), Step.ZERO) is Stage.AT_ZERO
+    assert advance(MOVES, advance(MOVES, stage, Step.ZERO), Step.ZERO) is Stage.AT_ZERO

@@ -50,7 +50,7 @@ def translated(connection: Any) -> Iterator[None]:
             raise DomainGoneError(str(error)) from error
         if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
             raise JobHeldError(str(error)) from error
-        if connection is None or not _is_alive(connection):
+        if connection is None or not is_alive(connection):
             raise HypervisorDownError(str(error)) from error
         raise HypervisorError(str(error)) from error
     except ElementTree.ParseError as error:
@@ -167,12 +167,13 @@ def _broken_is_unknown(connection: Any) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if not _is_alive(connection):
+        if not is_alive(connection):
             raise OutcomeUnknownError(f"the connection broke during a write: {error}") from error
         raise
 
 
-def _is_alive(connection: Any) -> bool:
+def is_alive(connection: Any) -> bool:
+    """Whether the connection to libvirt still stands."""
     try:
         return bool(connection.isAlive() == 1)
     except libvirt.libvirtError:

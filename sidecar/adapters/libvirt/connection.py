@@ -16,9 +16,10 @@ import libvirt
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from sidecar.adapters.libvirt import calls
+from sidecar.adapters.libvirt.agent_calls import AgentCalls
 from sidecar.adapters.libvirt.events import read_lifecycle, read_port
 from sidecar.adapters.libvirt.handle import Handle
-from sidecar.engine.notices import DomainNotice, LookNotice, RecordNotice
+from sidecar.engine.notices import AgentNotice, DomainNotice, LookNotice, RecordNotice
 from sidecar.engine.ports import DomainSnapshot, HostIdentity
 from sidecar.errors import HypervisorDownError, HypervisorError, OutcomeUnknownError
 from sidecar.record.agreement import NAMESPACE, Agreement
@@ -80,6 +81,7 @@ class Libvirt:
         self._askers = ThreadPoolExecutor(JOB_WORKERS, "libvirt-job")
         self._writers = ThreadPoolExecutor(WRITE_WORKERS, "libvirt-write")
         self._writing: dict[UUID, asyncio.Future[None]] = {}
+        self._agent_calls = AgentCalls(uri, keepalive_s)
 
     async def run(
         self, connected: Callable[[HostIdentity], Awaitable[None]], notify: Callable[[DomainNotice], None]
@@ -101,6 +103,7 @@ class Libvirt:
             self._drop()
             for pool in (self._opener, self._readers, self._askers, self._writers):
                 pool.shutdown(wait=False, cancel_futures=True)
+            self._agent_calls.shutdown()
 
     def wait_stopped(self, limit_s: float) -> int:
         """After ``run``: wait for the threads of ours that libvirt still holds; returns how many it holds on to.
@@ -142,6 +145,7 @@ class Libvirt:
         handle.register_close(self._on_close, number)
         handle.register_event(libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, number)
         handle.register_event(libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata, number)
+        handle.register_event(libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._on_agent, number)
         handle.register_event(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_device, number)
         handle.register_event(libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device, number)
         handle.register_monitor("VSERPORT_CHANGE", self._on_port, number)
@@ -173,6 +177,10 @@ class Libvirt:
     def _on_metadata(self, _c: libvirt.virConnect, domain: libvirt.virDomain, _type: int, uri: str, n: int) -> None:
         if uri == NAMESPACE:
             self._hand_over(n, RecordNotice(UUID(domain.UUIDString())))
+
+    def _on_agent(self, _c: libvirt.virConnect, domain: libvirt.virDomain, state: int, _reason: int, n: int) -> None:
+        connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
+        self._hand_over(n, AgentNotice(UUID(domain.UUIDString()), connected))
 
     def _on_device(self, _c: libvirt.virConnect, domain: libvirt.virDomain, _alias: str, n: int) -> None:
         self._hand_over(n, LookNotice(UUID(domain.UUIDString())))  # it may be a channel
@@ -225,6 +233,12 @@ class Libvirt:
         self._writing[uuid] = writing
         writing.add_done_callback(partial(self._forget_write, uuid))
         await asyncio.shield(writing)
+
+    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+        """See ``Hypervisor``."""
+        if self._handle is None:
+            raise HypervisorDownError("no connection to libvirt")
+        return await self._agent_calls.call(uuid, request, answer_s, wait_s, suspect=suspect)
 
     def _forget_write(self, uuid: UUID, writing: asyncio.Future[None]) -> None:
         if self._writing.get(uuid) is writing:

@@ -1,0 +1,84 @@
+"""A channel's row in the record, as it should be now, and the timer for what changes by itself."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic
+
+from sidecar.engine.clocks import GuestClock, render_time
+from sidecar.protocol.settling import Settling
+from sidecar.protocol.states import ChannelView, Dialect, VersionT
+from sidecar.record.agreement import ChannelRow
+
+# A timer fires this much late, and so never a hair too early for the deadline it was set for: it would be set again and
+# again until the hair is over.
+TIMER_SLACK_S = 0.001
+
+_INFINITY = float("inf")
+
+
+class Entry(Generic[VersionT]):
+    """The settled view of one channel, since when it holds, and both as a ``ChannelRow``."""
+
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect,
+        live: ChannelView[VersionT],
+        wall_clock: Callable[[], datetime],
+        earlier: ChannelView[VersionT] | None = None,
+        since: str | None = None,
+    ) -> None:
+        """``earlier`` and ``since``: what the same QEMU process's record says already."""
+        self._name, self._dialect, self._wall_clock = name, dialect, wall_clock
+        self._settling: Settling[VersionT] = Settling(earlier or live)
+        self._since = since if earlier and since else render_time(wall_clock())
+
+    @property
+    def row(self) -> ChannelRow:
+        """The channel's element in the record, as it should be now."""
+        view = self._settling.settled
+        return ChannelRow(
+            name=self._name,
+            dialect=self._dialect,
+            state=view.state,
+            version=str(view.version),
+            guest=None if view.guest is None else str(view.guest),
+            host=str(view.host),
+            since=self._since,
+            reason=view.reason,
+        )
+
+    @property
+    def deadline(self) -> float:
+        """When the row will change by itself, in the guest's seconds."""
+        return self._settling.deadline
+
+    def update(self, live: ChannelView[VersionT], now: float) -> None:
+        """Take the live view as of ``now``, in the guest's seconds."""
+        before = self._settling.settled
+        self._settling.update(live, now)
+        after = self._settling.settled
+        if (before.state, before.version) != (after.state, after.version):
+            self._since = render_time(self._wall_clock())
+
+
+class GuestTimer:
+    """Calls ``tick`` once when the guest's clock shows the deadline; it stands while the clock does."""
+
+    def __init__(self, clock: GuestClock, tick: Callable[[], None]) -> None:
+        self._clock, self._tick = clock, tick
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, deadline: float) -> None:
+        """Replace the deadline; infinity: none. To be called again when the clock has started or stopped."""
+        self.cancel()
+        if self._clock.running and deadline < _INFINITY:
+            loop = asyncio.get_running_loop()
+            self._handle = loop.call_at(self._clock.to_loop_time(deadline) + TIMER_SLACK_S, self._tick)
+
+    def cancel(self) -> None:
+        """No call any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

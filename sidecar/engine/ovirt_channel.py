@@ -1,0 +1,305 @@
+"""A channel that speaks the oVirt dialect: its connection, its session, its deadlines, and messages sent for others."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+
+from sidecar.engine.attachment import Attachment
+from sidecar.engine.clocks import GuestClock
+from sidecar.engine.entry import Entry, GuestTimer
+from sidecar.engine.ports import ByteConnection
+from sidecar.engine.settings import Surroundings
+from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
+from sidecar.protocol.ovirt_host import HostSession
+from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, BadInput, Completion
+from sidecar.protocol.ovirt_states import Stage, Step
+from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
+from sidecar.record.agreement import ChannelRow
+from sidecar.record.domain_xml import ChannelDevice
+
+logger = logging.getLogger(__name__)
+
+# QEMU reads what a connected host wrote within milliseconds of the guest's opening its end. What it has not read by
+# then, it will not read while another client is connected.
+BUSY_AFTER_S = 3.0
+
+# The one message whose end the agent reports, with a completion.
+_COMPLETED = "lifecycle-event"
+
+_INFINITY = float("inf")
+
+
+class OvirtChannel:
+    """See ``engine.channel.Channel``; from ``start`` to ``close`` its socket is kept connected."""
+
+    dialect = Dialect.OVIRT
+
+    def __init__(
+        self,
+        device: ChannelDevice,
+        pid: int,
+        label: str,
+        surroundings: Surroundings,
+        clock: GuestClock,
+        recorded: ChannelRow | None,
+        changed: Callable[[], None],
+    ) -> None:
+        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
+        self.device = device
+        self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
+        settings, dialer = surroundings.settings, surroundings.dialer
+        earlier = _read_view(recorded)
+        # What the XML says is known but not reported by an event: see Port.HEARD.
+        port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        stage = _resume_stage(earlier, port)
+        self._session = HostSession(
+            maximum=settings.ovirt_maximum,
+            responsive_s=settings.responsive_s,
+            absent_s=settings.absent_s,
+            now=clock.now(),
+            port=port,
+            stage=stage,
+            offer=earlier.guest if earlier and stage is not Stage.UNHEARD else None,
+        )
+        since = recorded.since if recorded else None
+        self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
+        self._attachment: Attachment[ByteConnection] = Attachment(
+            device.path,
+            label,
+            dialer,
+            lambda: dialer.dial(device.path, pid, self._receive),
+            self._connected,
+            self._disconnected,
+            was_anothers=earlier is not None and earlier.reason is Reason.SOCKET_BUSY,
+        )
+        self._spoke_here = False
+        self._unread_since: float | None = None
+        self._completions: dict[str, asyncio.Future[None]] = {}
+        self._timer = GuestTimer(clock, self._tick)
+        self._task: asyncio.Task[None] | None = None
+        self._update()
+
+    # What the stay reads.
+
+    @property
+    def row(self) -> ChannelRow:
+        """The channel's element in the record, as it should be now."""
+        return self._entry.row
+
+    @property
+    def view(self) -> ChannelView[int]:
+        """The live view; gated sending goes by this, never by the record."""
+        return self._session.view
+
+    @property
+    def heard(self) -> bool:
+        """Whether the guest speaks here."""
+        return self._session.heard
+
+    @property
+    def port_open(self) -> bool:
+        """Whether the guest's end is known to be open."""
+        return self._session.port_open
+
+    # What the stay tells.
+
+    def port_changed(self, opened: bool) -> None:
+        """QEMU reports the guest's end."""
+        if opened:
+            self._session.port_opened(self._clock.now())
+            self._attachment.want()
+        else:
+            self._session.port_closed(self._clock.now())
+            self._give_up_completions("the guest's end of the channel closed")
+        self._update()
+
+    def agent_changed(self, connected: bool) -> None:
+        """Libvirt's own agent is on another channel."""
+
+    def connection_renewed(self) -> None:
+        """Our own connection went on, and what the agent says on it."""
+
+    def port_seen(self, opened: bool | None) -> None:
+        """The live XML shows the guest's end so; ``None``: it does not tell."""
+        if opened:
+            self._attachment.want()
+        if opened is not None:
+            self._session.port_seen(opened, self._clock.now())
+            self._update()
+
+    def stand_by(self) -> None:
+        """The guest speaks on the other oVirt channel: let go of this one."""
+        if self._attachment.wanted:
+            self._attachment.let_go()
+            self._session.stand_by(self._clock.now())
+            self._update()
+
+    def wake(self) -> None:
+        """The other oVirt channel fell silent: listen here, too."""
+        self._attachment.want()
+
+    def clock_changed(self) -> None:
+        """The guest's clock started or stopped."""
+        self._update()
+
+    def settings_changed(self) -> None:
+        """The surroundings' settings were replaced."""
+        self._session.set_maximum(self._surroundings.settings.ovirt_maximum, self._clock.now())
+        self._update()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Keep the channel connected from now on, in a task of this group."""
+        self._task = group.create_task(self._attachment.run())
+
+    def close(self) -> None:
+        """Unplugged, or the stay is over: no timer or task of ours goes on, and the socket is closed."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._attachment.close()
+        self._give_up_completions("the channel is gone")
+
+    # Sending for others.
+
+    def refuse(self, message: str) -> Refusal | None:
+        """See ``Channel``; by the live view, never by the record."""
+        return self._session.refuse(message)
+
+    async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
+        """See ``Channel``: a ``lifecycle-event`` waits for its ``completion``, nothing else is ever answered.
+
+        Raises:
+            MessageNotAllowedError: It may not be sent; nothing was.
+            NotSentError: The channel is not connected; nothing was sent.
+            NoAnswerError: No completion within ``timeout_s``, or the agent went away: its hooks may have run.
+        """
+        if message != _COMPLETED:
+            self._write(message, arguments)
+            return None
+        reply_id = _reply_id(arguments)
+        if reply_id in self._completions:
+            raise MessageNotAllowedError(
+                Refusal(RefusalCode.BAD_ARGUMENTS, message, "its reply_id is being waited for")
+            )
+        completion = self._completions[reply_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._write(message, {**arguments, "reply_id": reply_id})
+            async with asyncio.timeout(timeout_s):
+                await completion
+        except TimeoutError as error:
+            raise NoAnswerError(f"no completion within {timeout_s:g} s", timeout_s) from error
+        finally:
+            del self._completions[reply_id]
+        return {"done": True}
+
+    def _write(self, message: str, arguments: Mapping[str, object]) -> None:
+        if self._attachment.connection is None:
+            refusal = self.refuse(message)
+            if refusal is not None:
+                raise MessageNotAllowedError(refusal)
+            raise NotSentError("the channel is not connected")
+        self._session.send(message, arguments)
+        self._update()
+
+    def _complete(self, reply_id: str) -> None:
+        completion = self._completions.get(reply_id)
+        if completion is not None and not completion.done():
+            completion.set_result(None)
+
+    def _give_up_completions(self, why: str) -> None:
+        for completion in self._completions.values():
+            if not completion.done():
+                completion.set_exception(NoAnswerError(f"no completion: {why}", 0.0))
+
+    # What the attachment tells.
+
+    def _connected(self) -> None:
+        self._spoke_here, self._unread_since = False, None
+        self._session.connect(self._clock.now())
+        self._update()
+
+    def _disconnected(self, fault: Fault) -> None:
+        self._unread_since = None
+        self._session.disconnect(self._clock.now(), Step[fault.name])
+        self._give_up_completions("the connection broke")
+        self._update()
+
+    def _receive(self, data: bytes) -> None:
+        self._spoke_here = True
+        for event in self._session.receive_data(data, self._clock.now()):
+            if isinstance(event, Completion):
+                self._complete(event.reply_id)
+            elif isinstance(event, BadInput):
+                logger.warning(
+                    "%s: bad input, further like it are only counted: %s: %s",
+                    self._label,
+                    event.code,
+                    event.detail,
+                )
+        self._update()
+
+    def _update(self) -> None:
+        """After anything happened: write what the session has to say, settle, and set the next timer."""
+        self._flush()
+        self._entry.update(self._session.view, self._clock.now())
+        self._timer.set(self._deadline)
+        self._changed()
+
+    def _flush(self) -> None:
+        data, connection = self._session.data_to_send(), self._attachment.connection
+        if data and connection is not None:
+            connection.send(data)
+        if self._spoke_here or not self._session.port_open or connection is None or not connection.unread_bytes():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = self._clock.now()
+
+    @property
+    def _deadline(self) -> float:
+        busy = _INFINITY if self._unread_since is None else self._unread_since + BUSY_AFTER_S
+        return min(self._session.deadline, self._entry.deadline, busy)
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        self._session.tick(now)
+        if self._unread_since is not None and now >= self._unread_since + BUSY_AFTER_S:
+            self._check_unread()
+        self._update()
+
+    def _check_unread(self) -> None:
+        self._unread_since = None
+        connection = self._attachment.connection
+        if connection is not None and connection.unread_bytes():
+            self._attachment.give_way()
+
+
+def _reply_id(arguments: Mapping[str, object]) -> str:
+    reply_id = arguments.get("reply_id", secrets.token_hex(16))
+    if not isinstance(reply_id, str) or len(reply_id) > REPLY_ID_LIMIT:
+        why = f"reply_id has to be a text of up to {REPLY_ID_LIMIT} characters"
+        raise MessageNotAllowedError(Refusal(RefusalCode.BAD_ARGUMENTS, _COMPLETED, why))
+    return reply_id
+
+
+def _resume_stage(earlier: ChannelView[int] | None, port: Port) -> Stage:
+    """Where a negotiation goes on after a restart of ours: an end that was lost or absent then, and is not open now."""
+    if earlier is None or port is Port.HEARD:
+        return Stage.UNHEARD
+    return {State.LOST: Stage.CLOSED, State.ABSENT: Stage.NOT_OPENED}.get(earlier.state, Stage.UNHEARD)
+
+
+def _read_view(row: ChannelRow | None) -> ChannelView[int] | None:
+    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write."""
+    if row is None or row.dialect != Dialect.OVIRT:
+        return None
+    try:
+        return ChannelView(
+            State(row.state),
+            int(row.version),
+            None if row.guest is None else int(row.guest),
+            int(row.host),
+            None if row.reason is None else Reason(row.reason),
+        )
+    except ValueError:
+        return None

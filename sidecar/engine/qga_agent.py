@@ -1,0 +1,119 @@
+"""One QEMU guest agent, as it is spoken to: one command at a time, and each answer its own command's.
+
+Every command carries an ``id`` that nobody can guess; a reply without it is not the answer. Whether an agent knows
+``id`` shows when it is asked for ``guest-info``: one that does not, of before QEMU 3.1, is given a number to say
+back right before each command, and the reply after that is taken for the answer. Between the two another client of
+libvirt's may have a command of its own answered: that guarantee is weaker (docs/protocol.md).
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from sidecar.errors import AgentBusyError, AgentUnsynchronizedError, BadReplyError, CommandFailedError
+from sidecar.protocol.guest_text import clean_value
+from sidecar.protocol.qga_report import Report, read_report
+from sidecar.protocol.qga_wire import NONCE_LIMIT, is_unsupported, parse_nonce, parse_reply, render_command
+
+# How long an agent may take to say what it is. It has nothing to look up; libvirt's own default is the same.
+ANSWER_S = 5.0
+
+# How long we wait for that in all: libvirt synchronises first (5 s, and once more), or waits for another client's
+# agent job (30 s) and then says so.
+ASK_WAIT_S = 45.0
+
+# A reply that is larger is decoded off the loop.
+LARGE_REPLY_CHARACTERS = 64 * 1024
+
+
+class Call(Protocol):
+    """Sends one command to the agent, over libvirt or a socket of its own: see ``engine.ports``."""
+
+    async def __call__(self, request: str, answer_s: float, wait_s: float) -> str:
+        """The agent may take ``answer_s`` for its reply; the caller waits for ``wait_s`` in all."""
+
+
+class QgaAgent:
+    """See the module; every method raises what ``Call`` does."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._turn = asyncio.Lock()
+        self._knows_id = True
+
+    async def ask(self) -> Report:
+        """What the agent is and may be asked; also finds out whether it knows ``id``.
+
+        Raises:
+            CommandFailedError: The agent does not answer ``guest-info``; see ``is_unsupported``.
+            BadReplyError: It answers something else.
+        """
+        async with self._my_turn(ASK_WAIT_S) as end:
+            try:
+                self._knows_id = True
+                result = await self._converse("guest-info", None, ANSWER_S, end)
+            except (CommandFailedError, BadReplyError) as error:
+                if isinstance(error, CommandFailedError) and is_unsupported(error):
+                    raise
+                self._knows_id = False
+                result = await self._converse("guest-info", None, ANSWER_S, end)
+        return read_report(result)
+
+    async def execute(self, name: str, arguments: Mapping[str, object], answer_s: float, wait_s: float) -> object:
+        """Send a command; returns its result as JSON values, every text in it cleaned.
+
+        Raises:
+            MessageNotAllowedError: The arguments are no JSON, or too large; nothing was sent.
+            AgentBusyError: Earlier commands did not end within ``wait_s``; nothing was sent.
+            CommandFailedError: The agent answered with an error.
+            AgentUnsynchronizedError: It knows no ``id``, and did not give our number back; nothing was sent.
+            BadReplyError: It answered something that cannot be taken for the answer, or is too much of it.
+        """
+        render_command(name, arguments, None)
+        async with self._my_turn(wait_s) as end:
+            result = await self._converse(name, arguments, answer_s, end)
+        if len(result) > LARGE_REPLY_CHARACTERS:
+            return await asyncio.to_thread(_decode, result)
+        return _decode(result)
+
+    async def _converse(
+        self, name: str, arguments: Mapping[str, object] | None, answer_s: float, end: float
+    ) -> msgspec.Raw:
+        if self._knows_id:
+            return await self._exchange(name, arguments, secrets.token_hex(16), answer_s, end)
+        nonce = secrets.randbelow(NONCE_LIMIT - 1) + 1
+        if parse_nonce(await self._exchange("guest-sync", {"id": nonce}, None, ANSWER_S, end)) != nonce:
+            raise AgentUnsynchronizedError("the agent did not give our number back")
+        return await self._exchange(name, arguments, None, answer_s, end)
+
+    async def _exchange(
+        self, name: str, arguments: Mapping[str, object] | None, command_id: str | None, answer_s: float, end: float
+    ) -> msgspec.Raw:
+        request = render_command(name, arguments, command_id)
+        wait_s = end - asyncio.get_running_loop().time()
+        return parse_reply(await self._call(request, answer_s, wait_s), command_id)
+
+    @asynccontextmanager
+    async def _my_turn(self, wait_s: float) -> AsyncIterator[float]:
+        """Yields the loop's time at which the caller's patience ends."""
+        end = asyncio.get_running_loop().time() + wait_s
+        try:
+            async with asyncio.timeout_at(end):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise AgentBusyError(f"earlier commands did not end within {wait_s:g} s") from error
+        try:
+            yield end
+        finally:
+            self._turn.release()
+
+
+def _decode(result: msgspec.Raw) -> object:
+    try:
+        return clean_value(msgspec.json.decode(result))
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
+        raise BadReplyError(f"a result that cannot be used: {type(error).__name__}") from error

@@ -1,0 +1,300 @@
+"""A channel that speaks the QGA dialect: asks the agent when its session wants to, and sends commands for others."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from sidecar.engine.clocks import GuestClock
+from sidecar.engine.entry import Entry, GuestTimer
+from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
+from sidecar.engine.qga_lines import Line
+from sidecar.engine.settings import Surroundings
+from sidecar.errors import (
+    AgentError,
+    AgentPoisonedError,
+    AgentUnsynchronizedError,
+    BadReplyError,
+    CommandFailedError,
+    HypervisorError,
+    MessageNotAllowedError,
+    NoAnswerError,
+    Refusal,
+)
+from sidecar.protocol.qga_commands import QGA_COMMANDS
+from sidecar.protocol.qga_host import QgaSession, judge_failure, resume_stage
+from sidecar.protocol.qga_states import Stage, Step
+from sidecar.protocol.qga_wire import is_unsupported
+from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
+from sidecar.record.agreement import ChannelRow
+from sidecar.record.domain_xml import ChannelDevice
+
+logger = logging.getLogger(__name__)
+
+# A command that answers only when it fails has failed by then, or it does not.
+FAILURE_S = 5.0
+
+# Timers are not exact to the last of this.
+_ALMOST = 0.9
+
+_INFINITY = float("inf")
+
+# After these the agent has another list of commands enabled.
+_RELISTING = {"guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw"}
+
+
+class QgaChannel:
+    """See ``engine.channel.Channel``; the agent is asked when it may have changed, and left alone while healthy."""
+
+    dialect = Dialect.QGA
+
+    def __init__(
+        self,
+        device: ChannelDevice,
+        line: Line,
+        label: str,
+        surroundings: Surroundings,
+        clock: GuestClock,
+        recorded: ChannelRow | None,
+        changed: Callable[[], None],
+    ) -> None:
+        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
+        self.device = device
+        self._line, self._label, self._surroundings, self._clock = line, label, surroundings, clock
+        self._changed = changed
+        settings = surroundings.settings
+        earlier = read_view(recorded)
+        # What the XML says is known but not reported by an event: see Port.HEARD.
+        port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        stage = resume_stage(None if earlier is None else earlier.state, port)
+        self._session = QgaSession(
+            maximum=settings.qga_maximum,
+            absent_s=settings.qga_absent_s,
+            now=clock.now(),
+            port=port,
+            stage=stage,
+            offer=earlier.guest if earlier and stage is not Stage.UNHEARD else None,
+        )
+        since = recorded.since if recorded else None
+        self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
+        self._agent = QgaAgent(self._call)
+        self._timer = GuestTimer(clock, self._update)
+        self._group: asyncio.TaskGroup | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
+        self._complained = False
+
+    @property
+    def row(self) -> ChannelRow:
+        """See ``Channel``."""
+        return self._entry.row
+
+    @property
+    def view(self) -> ChannelView[str]:
+        """The live view; sending goes by this, never by the record."""
+        return self._session.view
+
+    # What the stay tells.
+
+    def port_changed(self, opened: bool) -> None:
+        """See ``Channel``; libvirt reports its own agent's end by ``agent_changed``, when it can be spoken to."""
+        if not self._line.through_libvirt:
+            self._end_changed(opened)
+
+    def agent_changed(self, connected: bool) -> None:
+        """See ``Channel``."""
+        if self._line.through_libvirt:
+            self._end_changed(connected)
+
+    def _end_changed(self, opened: bool) -> None:
+        if opened:
+            self._line.meet_agent()
+            self._session.port_opened(self._clock.now())
+        else:
+            self._session.port_closed(self._clock.now())
+            self._left.set()
+        self._update()
+
+    def port_seen(self, opened: bool | None) -> None:
+        """See ``Channel``."""
+        if opened is not None:
+            self._session.port_seen(opened, self._clock.now())
+            self._update()
+
+    def connection_renewed(self) -> None:
+        """See ``Channel``."""
+        self._session.lose_track()
+
+    def clock_changed(self) -> None:
+        """See ``Channel``."""
+        if not self._clock.running:
+            self._left.set()
+        self._update()
+
+    def settings_changed(self) -> None:
+        """See ``Channel``."""
+        self._session.set_maximum(self._surroundings.settings.qga_maximum, self._clock.now())
+        self._update()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """See ``Channel``."""
+        self._group = group
+        self._line.start(group, self._connected, self._disconnected)
+        self._update()
+
+    def close(self) -> None:
+        """See ``Channel``."""
+        self._group = None
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+        self._line.close()
+        self._left.set()
+
+    # What the line tells.
+
+    def _connected(self) -> None:
+        self._session.connect(self._clock.now())
+        self._update()
+
+    def _disconnected(self, fault: Fault) -> None:
+        self._session.disconnect(self._clock.now(), Step[fault.name])
+        self._update()
+
+    # Asking.
+
+    def _update(self) -> None:
+        """After anything happened: settle, ask if it is time to, and set the next timer."""
+        now = self._clock.now()
+        self._session.tick(now)
+        self._entry.update(self._session.view, now)
+        if self._may_ask and self._session.ask_due:
+            self._ask()
+        ask_at = self._session.ask_at if self._may_ask else _INFINITY
+        self._timer.set(min(ask_at, self._session.deadline, self._entry.deadline))
+        self._changed()
+
+    @property
+    def _may_ask(self) -> bool:
+        """What hinders us now calls ``_update`` when it does so no more."""
+        return self._group is not None and self._asking is None and self._clock.running and self._line.ready
+
+    def _ask(self) -> None:
+        assert self._group is not None
+        self._asking = self._group.create_task(self._negotiate(self._session.begin_round()))
+        self._asking.add_done_callback(self._asked)
+
+    def _asked(self, _task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if self._group is not None:
+            self._update()
+
+    async def _negotiate(self, number: int) -> None:
+        begun = self._clock.now()
+        try:
+            report = await self._agent.ask()
+        except (AgentError, HypervisorError) as error:
+            waited_s = self._clock.now() - begun  # the guest's: while it stood, it could not answer
+            if waited_s >= _ALMOST * ANSWER_S and self._line.give_way_if_unread():
+                return
+            self._complain(error)
+            in_time = waited_s < _ALMOST * ANSWER_S
+            self._session.fail(number, judge_failure(error, answered_in_time=in_time), self._clock.now())
+        else:
+            self._session.receive_report(number, report, self._clock.now())
+
+    def _complain(self, error: AgentError | HypervisorError) -> None:
+        """Say once what an agent answered that is no answer; what else may fail shows in the record."""
+        if isinstance(error, BadReplyError) and not self._complained:
+            self._complained = True
+            logger.warning("%s: bad input, further like it is not logged: %s", self._label, error)
+
+    async def _call(self, request: str, answer_s: float, wait_s: float) -> str:
+        return await self._line.call(request, answer_s, wait_s, suspect=self._session.suspect)
+
+    # Sending for others.
+
+    def refuse(self, message: str) -> Refusal | None:
+        """See ``Channel``; by the live view, never by the record."""
+        return self._session.refuse(message)
+
+    async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
+        """See ``Channel``: the result as JSON values, ``None`` for a command that succeeds without an answer.
+
+        Such a command has succeeded when the agent or the guest's CPUs went away, and no error came.
+
+        Raises:
+            MessageNotAllowedError: It may not be sent; nothing was.
+            NotSentError: The agent cannot be asked now; nothing was sent.
+            CommandFailedError: The agent answered with an error.
+            NoAnswerError: Nobody knows whether it ran, or will run.
+            BadReplyError: Likewise.
+            JobHeldError: Another client holds the agent; nothing was sent.
+            HypervisorError: See its kinds.
+        """
+        refusal = self.refuse(message)
+        if refusal is not None:
+            raise MessageNotAllowedError(refusal)
+        begun = self._clock.now()
+        try:
+            if not QGA_COMMANDS[message].answers:
+                await self._send_silent(message, arguments, timeout_s)
+                return None
+            result = await self._agent.execute(message, arguments, timeout_s, timeout_s)
+        except AgentError as error:
+            self._learn(error, self._clock.now() - begun)
+            raise
+        if message in _RELISTING:
+            self._session.doubt(self._clock.now())
+            self._update()
+        return result
+
+    def _learn(self, error: AgentError, waited_s: float) -> None:
+        """What a failed command shows of the agent; what it only hints at the agent is asked about."""
+        if isinstance(error, NoAnswerError | AgentUnsynchronizedError) and waited_s >= _ALMOST * ANSWER_S:
+            self._session.silence(self._clock.now())
+        elif _hints_at_change(error):
+            self._session.doubt(self._clock.now())
+        self._update()
+
+    async def _send_silent(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> None:
+        self._left.clear()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        left = loop.create_task(self._left.wait())
+        command = loop.create_task(self._agent.execute(message, arguments, min(FAILURE_S, timeout_s), timeout_s))
+        try:
+            await asyncio.wait([command, left], return_when=asyncio.FIRST_COMPLETED)
+            if left.done() or _answered(command):
+                return
+            await asyncio.wait([left], timeout=max(0.0, end - loop.time()))
+            if not left.done():
+                raise NoAnswerError(f"no error came, and the guest is as it was after {timeout_s:g} s", 0.0)
+        finally:
+            for task in (command, left):
+                task.cancel()
+            await asyncio.gather(command, left, return_exceptions=True)
+
+
+def _answered(command: asyncio.Task[object]) -> bool:
+    """Whether a command that need not answer did; raises what it ended with, unless that is silence."""
+    error = command.exception()
+    if error is not None and not isinstance(error, NoAnswerError):
+        raise error
+    return error is None
+
+
+def _hints_at_change(error: AgentError) -> bool:
+    if isinstance(error, CommandFailedError):
+        return is_unsupported(error)
+    return isinstance(error, NoAnswerError | BadReplyError | AgentPoisonedError | AgentUnsynchronizedError)
+
+
+def read_view(row: ChannelRow | None) -> ChannelView[str] | None:
+    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write."""
+    if row is None or row.dialect != Dialect.QGA:
+        return None
+    try:
+        reason = None if row.reason is None else Reason(row.reason)
+        return ChannelView(State(row.state), row.version, row.guest, row.host, reason)
+    except ValueError:
+        return None

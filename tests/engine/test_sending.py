@@ -1,0 +1,297 @@
+"""Messages sent for others, through the host: which channel takes them, what is refused, and how each ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from sidecar.engine.notices import AgentNotice, Happening
+from sidecar.errors import (
+    AgentDisconnectedError,
+    BadReplyError,
+    CommandFailedError,
+    DomainGoneError,
+    MessageNotAllowedError,
+    NoAnswerError,
+    Refusal,
+)
+from sidecar.record.agreement import Origin
+from tests.engine.lone_host import NEW, LoneHost, now, settle
+from tests.fakes.channels import FakeGuest
+from tests.fakes.hypervisor import FakeDomain
+from tests.fakes.ovirt_agent import AgentModel, Era
+from tests.fakes.qga_agent import FakeQga
+
+pytestmark = pytest.mark.looptime
+QGA = "org.qemu.guest_agent.0"
+
+
+class Talk:
+    """A host with one running domain that has both channels, each agreed."""
+
+    def __init__(self, host: LoneHost, domain: FakeDomain, guest: FakeGuest, agent: FakeQga) -> None:
+        self.host, self.domain, self.guest, self.agent = host, domain, guest, agent
+
+    def refusal(self, message: str, channel: str | None = None) -> Refusal | None:
+        return self.host.engine.can_send(self.domain.uuid, message, channel)
+
+    def refused(self, message: str, channel: str | None = None) -> str:
+        refusal = self.refusal(message, channel)
+        assert refusal is not None
+        return refusal.code
+
+    async def send(
+        self, message: str, timeout_s: float = 5.0, channel: str | None = None, **arguments: object
+    ) -> object:
+        return await self.host.engine.send(self.domain.uuid, message, arguments, timeout_s, channel)
+
+    def close_agent(self) -> None:
+        self.domain.port.agent = None
+        self.domain.port.left.set()
+        self.host.tell(AgentNotice(self.domain.uuid, False))
+
+    def heard(self, name: str) -> bool:
+        return name.encode() in self.guest.heard
+
+
+@asynccontextmanager
+async def talking(agent: FakeQga | None = None, era: Era = Era.V1_0_16) -> AsyncIterator[Talk]:
+    async with LoneHost().running() as host:
+        domain = host.add_domain(channels=(NEW, QGA))
+        host.run_guest(domain, Origin.START)
+        host.event(domain, Happening.STARTED, Origin.START)
+        await settle(0.1)
+        guest = host.guest(domain, agent=AgentModel(era, prompt=True))
+        guest.open()
+        domain.port.agent = agent or FakeQga()
+        host.tell(AgentNotice(domain.uuid, True))
+        await settle(11)
+        yield Talk(host, domain, guest, domain.port.agent)
+        guest.silence()
+
+
+async def test_both_channels_are_on_record() -> None:
+    async with talking() as talk:
+        assert talk.host.verdict(talk.domain, NEW) == ("agreed", "3", None)
+        assert talk.host.verdict(talk.domain, QGA) == ("agreed", "7.2", None)
+
+
+async def test_no_such_domain() -> None:
+    async with talking() as talk:
+        with pytest.raises(DomainGoneError):
+            talk.host.engine.can_send(UUID(int=99), "guest-ping")
+        talk.host.end(talk.domain)
+        await settle(0.1)
+        with pytest.raises(DomainGoneError):
+            await talk.send("guest-ping")
+
+
+class TestGate:
+    async def test_what_may_be_sent(self) -> None:
+        async with talking() as talk:
+            for message in ("lock-screen", "lifecycle-event", "guest-ping", "guest-exec", "guest-get-cpustats"):
+                assert talk.refusal(message) is None
+
+    async def test_refusals_name_what_is_required_what_is_agreed_and_why(self) -> None:
+        async with talking(FakeQga(blocked={"guest-exec"})) as talk:
+            low = talk.refusal("guest-get-load")
+            assert low is not None
+            assert (low.code, low.required, low.agreed) == ("version-too-low", "10.0", "7.2")
+            off = talk.refusal("guest-exec")
+            assert off is not None
+            assert (off.code, off.required, off.agreed) == ("not-enabled", "2.5", "7.2")
+            assert talk.refused("guest-sync") == talk.refused("api-version") == "negotiation-only"
+            assert talk.refused("guest-rm-rf") == talk.refused("heartbeat") == "not-in-table"
+            assert talk.refused("guest-ping", NEW) == "no-channel"
+            assert talk.refused("lock-screen", QGA) == "no-channel"
+            with pytest.raises(MessageNotAllowedError):
+                await talk.send("guest-exec")
+            assert "guest-exec" not in talk.agent.commands()
+
+    async def test_an_agent_that_went_is_refused_at_once(self) -> None:
+        async with talking() as talk:
+            talk.close_agent()
+            talk.guest.close()
+            await settle(0.01)
+            for message in ("guest-ping", "lock-screen"):
+                refusal = talk.refusal(message)
+                assert refusal is not None
+                assert (refusal.code, refusal.reason, refusal.agreed) == ("not-agreed", "port-closed", "0")
+
+
+class TestQga:
+    async def test_the_result(self) -> None:
+        result = {"name": "lab\u0000guest", "list": [1, 2.5, None, True]}
+        async with talking(FakeQga(results={"guest-get-host-name": result})) as talk:
+            assert await talk.send("guest-get-host-name") == {"name": "lab\ufffdguest", "list": [1, 2.5, None, True]}
+
+    async def test_the_agents_error(self) -> None:
+        async with talking(FakeQga(results={"guest-file-open": "no such\nfile \u001b[31m"})) as talk:
+            with pytest.raises(CommandFailedError) as caught:
+                await talk.send("guest-file-open", path="/x")
+            assert "no such" in caught.value.description
+
+    async def test_a_reply_never_answers_another_command(self) -> None:
+        async with talking() as talk:
+            talk.agent.smuggled = ['{"return": "SMUGGLED"}', '{"return": "SMUGGLED", "id": "guessed"}']
+            for _ in range(2):
+                with pytest.raises(BadReplyError):
+                    await talk.send("guest-get-host-name")
+            assert await talk.send("guest-get-host-name") == {}
+
+    @pytest.mark.parametrize("result", [[0] * 200_000, "[" * 40 + "]" * 40])
+    async def test_a_result_that_is_too_much(self, result: object) -> None:
+        nested: object = []
+        for _ in range(40):
+            nested = [nested]
+        async with talking(
+            FakeQga(results={"guest-exec-status": nested if isinstance(result, str) else result})
+        ) as talk:
+            with pytest.raises(BadReplyError):
+                await talk.send("guest-exec-status", pid=1)
+
+    async def test_a_timeout_bounds_the_wait_and_shows_silence_when_it_was_long_enough(self) -> None:
+        async with talking() as talk:
+            talk.agent.silent = True
+            begun = now()
+            with pytest.raises(NoAnswerError):
+                await talk.send("guest-exec", 1.0)
+            assert now() - begun == pytest.approx(1.0, abs=0.01)
+            await settle(5.1)  # one second is no proof: the agent is asked
+            assert talk.refused("guest-ping") == "not-agreed"
+            refusal = talk.refusal("guest-ping")
+            assert refusal is not None
+            assert refusal.reason == "agent-silent"
+
+    async def test_another_clients_job_does_not_lengthen_the_wait(self) -> None:
+        async with talking() as talk:
+            talk.domain.port.job_held = True
+            begun = now()
+            with pytest.raises(NoAnswerError):
+                await talk.send("guest-ping", 2.0)
+            assert now() - begun == pytest.approx(2.0, abs=0.01)
+
+    async def test_an_agent_that_is_killed_meanwhile(self) -> None:
+        async with talking() as talk:
+            talk.agent.silent = True
+            sending = asyncio.create_task(talk.send("guest-exec", 60.0))
+            await settle(1)
+            talk.close_agent()
+            await settle(0.1)
+            with pytest.raises(NoAnswerError):
+                await sending
+            assert talk.host.verdict(talk.domain, QGA) == ("lost", "0", "port-closed")
+
+    async def test_a_command_that_turns_out_to_be_disabled_is_asked_about(self) -> None:
+        async with talking() as talk:
+            asked = talk.agent.asked
+            talk.agent.frozen = True  # somebody else froze the guest
+            with pytest.raises(CommandFailedError):
+                await talk.send("guest-exec")
+            await settle(0.1)
+            assert talk.agent.asked == asked + 1
+            assert talk.host.verdict(talk.domain, QGA) == ("agreed", "7.2", "guest-frozen")
+
+    async def test_arguments_that_are_no_json(self) -> None:
+        async with talking() as talk:
+            with pytest.raises(MessageNotAllowedError) as caught:
+                await talk.send("guest-exec", path=float("nan"))
+            assert caught.value.refusal.code == "bad-arguments"
+
+    async def test_not_connected_is_not_sent(self) -> None:
+        async with talking() as talk:
+            talk.domain.port.agent = None  # and nobody has told us yet
+            with pytest.raises(AgentDisconnectedError):
+                await talk.send("guest-ping")
+
+
+class TestSilentCommands:
+    async def test_success_is_that_the_guest_goes(self) -> None:
+        async with talking() as talk:
+            sending = asyncio.create_task(talk.send("guest-shutdown", 30.0))
+            await settle(3)
+            talk.host.end(talk.domain)
+            assert await sending is None
+
+    async def test_success_is_that_the_agent_goes_with_it(self) -> None:
+        async with talking() as talk:
+            sending = asyncio.create_task(talk.send("guest-suspend-ram", 30.0))
+            await settle(0.05)
+            talk.close_agent()
+            assert await sending is None
+
+    async def test_an_error_is_answered(self) -> None:
+        async with talking(FakeQga(results={"guest-shutdown": "cannot"})) as talk:
+            with pytest.raises(CommandFailedError):
+                await talk.send("guest-shutdown", 30.0)
+
+    async def test_nothing_happens(self) -> None:
+        async with talking() as talk:
+            begun = now()
+            with pytest.raises(NoAnswerError, match="no error came"):
+                await talk.send("guest-shutdown", 30.0)
+            assert now() - begun == pytest.approx(30, abs=0.1)
+
+
+class TestOvirt:
+    async def test_a_message_without_an_answer(self) -> None:
+        async with talking() as talk:
+            assert await talk.send("lock-screen") is None
+            await settle(0.1)
+            assert talk.heard("lock-screen")
+
+    async def test_completion(self) -> None:
+        async with talking() as talk:
+            assert await talk.send("lifecycle-event", type="before_migration") == {"done": True}
+
+    async def test_two_waits_do_not_mix_and_a_foreign_or_late_answer_is_none(self) -> None:
+        async with talking() as talk:
+            talk.guest.running = False
+            first = asyncio.create_task(talk.send("lifecycle-event", 10.0, type="a", reply_id="one"))
+            second = asyncio.create_task(talk.send("lifecycle-event", 20.0, type="b", reply_id="two"))
+            await settle(1)
+            for reply_id in ("three", "two"):
+                talk.guest.socket.write(b'{"__name__": "completion", "reply_id": "%s"}\n' % reply_id.encode())
+            await settle(0.1)
+            assert second.done()
+            with pytest.raises(NoAnswerError):
+                await first
+            talk.guest.socket.write(b'{"__name__": "completion", "reply_id": "one"}\n')
+            await settle(0.1)
+
+    async def test_a_wait_ends_with_the_connection_and_with_the_guests_end(self) -> None:
+        for end in ("connection", "port", "domain"):
+            async with talking() as talk:
+                talk.guest.running = False
+                sending = asyncio.create_task(talk.send("lifecycle-event", 60.0, type="before_migration"))
+                await settle(1)
+                begun = now()
+                match end:
+                    case "connection":
+                        talk.host.socket(talk.domain).clients[0].close()
+                    case "port":
+                        talk.guest.close()
+                    case _:
+                        talk.host.end(talk.domain)
+                with pytest.raises(NoAnswerError):
+                    await sending
+                assert now() - begun < 0.1
+
+    async def test_the_same_reply_id_cannot_be_waited_for_twice(self) -> None:
+        async with talking() as talk:
+            talk.guest.running = False
+            first = asyncio.create_task(talk.send("lifecycle-event", 5.0, type="a", reply_id="one"))
+            await settle(0.1)
+            for reply_id in ("one", 5, "x" * 129):
+                with pytest.raises(MessageNotAllowedError):
+                    await talk.send("lifecycle-event", 5.0, type="a", reply_id=reply_id)
+            with pytest.raises(NoAnswerError):
+                await first
+
+    async def test_an_agent_of_before_completions(self) -> None:
+        async with talking(era=Era.V1_0_10) as talk:
+            refusal = talk.refusal("lifecycle-event")
+            assert refusal is not None
+            assert (refusal.code, refusal.required, refusal.agreed) == ("version-too-low", "3", "1")
