@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import repeat
 from time import monotonic
 from types import FrameType
 from xml.etree import ElementTree
 
-from tests.lab.domain_xml import OVIRT_PORT, AgentSpec, GuestSpec
+from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.host import Host
 from tests.lab.laboratory import Laboratory, reason_against
@@ -19,6 +20,8 @@ AGREEMENT_TIMEOUT_S = 30.0
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 XPATH = '//*[local-name()="agreement"]'
 # An original oVirt agent speaks every 5 s; a demo that waits for it would mostly show waiting.
+CAPS = '[upgrade_levels]\novirt = 2\nqga = "5.2"\n'
+CHANNELS = (OVIRT_PORT, QGA_PORT)
 AGENT = AgentSpec(era="1.0.16", heartbeat_s=0.5)
 
 
@@ -48,12 +51,14 @@ class Stage:
                 lambda: agreed_here(guest), AGREEMENT_TIMEOUT_S, f"{guest.name} to agree on {guest.here.name}"
             )
         record = ElementTree.fromstring(text)
-        channel = record[0]
-        took = datetime.fromisoformat(channel.attrib["since"]) - datetime.fromisoformat(record.attrib["arrived"])
-        print(f"{self._stop}. {what}: version {channel.attrib['version']}", end=" ")
-        print(f"agreed {took.total_seconds() * 1000:.0f} ms after the arrival")
+        print(f"{self._stop}. {what}; agreed after the arrival:", "; ".join(map(_tell, record, repeat(record))))
         print(f"   # virsh dumpxml {guest.name} --xpath '{XPATH}'")
         print("".join(f"   {line}\n" for line in text.splitlines()), flush=True)
+
+
+def _tell(channel: ElementTree.Element, record: ElementTree.Element) -> str:
+    took = datetime.fromisoformat(channel.attrib["since"]) - datetime.fromisoformat(record.attrib["arrived"])
+    return f"{channel.attrib['dialect']} {channel.attrib['version']} ({took.total_seconds() * 1000:.0f} ms)"
 
 
 def agreed_here(guest: Guest) -> str | None:
@@ -63,7 +68,7 @@ def agreed_here(guest: Guest) -> str | None:
         return None
     record = ElementTree.fromstring(text)
     agreed = all(channel.get("state") == "agreed" for channel in record)
-    return text if record.get("host") == guest.here.name and len(record) and agreed else None
+    return text if record.get("host") == guest.here.name and len(record) == len(CHANNELS) and agreed else None
 
 
 def start_host(lab: Laboratory, stage: Stage, name: str, configuration: str) -> Host:
@@ -78,11 +83,12 @@ def start_host(lab: Laboratory, stage: Stage, name: str, configuration: str) -> 
 def walk(lab: Laboratory, stage: Stage) -> None:
     """The four stops."""
     with stage.doing("building the guest's image, once"):
-        guest = lab.guest(GuestSpec(name="vm1", channels=(OVIRT_PORT,), agent=AGENT))
+        guest = lab.guest(GuestSpec(name="vm1", channels=CHANNELS, agent=AGENT))
     alpha = start_host(lab, stage, "alpha", "")
-    beta = start_host(lab, stage, "beta", "[upgrade_levels]\novirt = 2\n")
-    print("Host alpha speaks oVirt API versions up to 4, host beta is capped to 2.")
-    print(f"The guest's agent, scripted after oVirt's {AGENT.era}, knows 3; a heartbeat every {AGENT.heartbeat_s} s.\n")
+    beta = start_host(lab, stage, "beta", CAPS)
+    print("Host alpha speaks oVirt API versions up to 4 and QEMU guest agents up to 10.0, beta is capped to 2 and 5.2.")
+    print(f"The guest has an agent scripted after oVirt's {AGENT.era}, which knows 3, with a heartbeat every")
+    print(f"{AGENT.heartbeat_s} s, and a real qemu-ga.\n")
 
     def step(what: str, action: Callable[[], None]) -> None:
         with stage.doing(what):

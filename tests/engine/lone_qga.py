@@ -89,7 +89,6 @@ class LoneQga:
         self.clock.start()
         self.channel.clock_changed()
 
-    @property
     def verdict(self) -> tuple[str, str, str | None]:
         """State, version and reason of the live view."""
         view = self.channel.view

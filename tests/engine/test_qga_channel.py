@@ -30,7 +30,7 @@ def both_ways(test: Callable[[Any, LoneQga], Awaitable[None]]) -> Any:
 async def agreed(lone: LoneQga, agent: FakeQga | None = None) -> FakeQga:
     opened = lone.open(agent)
     await settle(0.1)
-    assert lone.verdict == ("agreed", opened.version.rpartition(".")[0], None)
+    assert lone.verdict() == ("agreed", opened.version.rpartition(".")[0], None)
     return opened
 
 
@@ -41,7 +41,7 @@ class TestAsking:
         await settle(10_000)
         assert agent.commands() == ["guest-info"]
         lone.close()
-        assert lone.verdict == ("lost", "0", "port-closed")
+        assert lone.verdict() == ("lost", "0", "port-closed")
         newer = await agreed(lone, FakeQga("10.0.2"))
         await settle(10_000)
         assert newer.commands() == ["guest-info"]
@@ -50,7 +50,7 @@ class TestAsking:
         for direct in (False, True):
             async with LoneQga(direct=direct, opened=True).running() as lone:
                 await settle(0.1)
-                assert lone.verdict == ("agreed", "7.2", None)
+                assert lone.verdict() == ("agreed", "7.2", None)
                 lone._report(True)  # the report of what the XML said
                 await settle(1)
                 assert lone.agent.asked == 1
@@ -64,10 +64,10 @@ class TestAsking:
         agent = lone.open()
         await settle(500)
         assert agent.received == []
-        assert lone.verdict == ("waiting", "0", "not-heard")
+        assert lone.verdict() == ("waiting", "0", "not-heard")
         lone.start_clock()
         await settle(0.1)
-        assert lone.verdict == ("agreed", "7.2", None)
+        assert lone.verdict() == ("agreed", "7.2", None)
 
     @both_ways
     async def test_never_opened_is_absent_after_a_while_of_the_guests_time(self, lone: LoneQga) -> None:
@@ -75,9 +75,9 @@ class TestAsking:
         lone.stop_clock()
         await settle(500)
         lone.start_clock()
-        assert lone.verdict == ("waiting", "0", "not-heard")
+        assert lone.verdict() == ("waiting", "0", "not-heard")
         await settle(21)
-        assert lone.verdict == ("absent", "0", "not-opened")
+        assert lone.verdict() == ("absent", "0", "not-opened")
         await agreed(lone)
 
     @both_ways
@@ -111,7 +111,7 @@ class TestAsking:
     async def test_blocked_guest_info_is_a_verdict_and_not_asked_again(self, lone: LoneQga) -> None:
         agent = lone.open(FakeQga(blocked={"guest-info"}))
         await settle(10_000)
-        assert lone.verdict == ("unversioned", "0", "guest-info-blocked")
+        assert lone.verdict() == ("unversioned", "0", "guest-info-blocked")
         assert agent.asked == 1
 
     @both_ways
@@ -121,7 +121,7 @@ class TestAsking:
         lone.close()
         newer = lone.open(FakeQga("5.2.0"))
         await settle(0.1)
-        assert lone.verdict == ("agreed", "5.2", None)
+        assert lone.verdict() == ("agreed", "5.2", None)
         assert newer.asked == 1
 
     @both_ways
@@ -134,9 +134,9 @@ class TestAsking:
             await settle(0.5)
         assert agent.asked <= 7
         lone.open(agent)
-        assert lone.verdict[2] == "flapping"
+        assert lone.verdict()[2] == "flapping"
         await settle(200)
-        assert lone.verdict == ("agreed", "7.2", None)
+        assert lone.verdict() == ("agreed", "7.2", None)
 
 
 class TestWhatNoEventTells:
@@ -151,33 +151,33 @@ class TestWhatNoEventTells:
         async with LoneQga().running() as lone:
             lone.open(FakeQga(silent=True))
             times = await self.asked_at(lone, 400)
-            assert lone.verdict == ("lost", "0", "agent-silent")
+            assert lone.verdict() == ("lost", "0", "agent-silent")
             pauses = [round(later - earlier - 5) for earlier, later in itertools.pairwise(times)]
             assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
             assert lone.domain.port.calls[:3] == [False, True, True], "known to hang: in the pool of those"
             lone.agent.silent = False
             await settle(66)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
     async def test_silence_of_a_direct_agent(self) -> None:
         async with LoneQga(direct=True).running() as lone:
             lone.open(FakeQga(silent=True))
             await settle(5.1)
-            assert lone.verdict == ("lost", "0", "agent-silent")
+            assert lone.verdict() == ("lost", "0", "agent-silent")
             lone.agent.silent = False
             await settle(2)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
     async def test_poisoned_and_back(self) -> None:
         async with LoneQga().running() as lone:
             lone.domain.port.poisoned = True
             lone.open()
             await settle(0.1)
-            assert lone.verdict == ("lost", "0", "agent-poisoned")
+            assert lone.verdict() == ("lost", "0", "agent-poisoned")
             await settle(100)
             assert 5 <= len(lone.domain.port.calls) <= 8
             lone.close()
-            assert lone.verdict == ("lost", "0", "port-closed")
+            assert lone.verdict() == ("lost", "0", "port-closed")
             await agreed(lone)
 
     async def test_another_clients_agent_job(self) -> None:
@@ -185,45 +185,45 @@ class TestWhatNoEventTells:
             lone.domain.port.job_held = True
             lone.open()
             await settle(29)
-            assert lone.verdict == ("waiting", "0", "not-heard")
+            assert lone.verdict() == ("waiting", "0", "not-heard")
             await settle(1.1)
-            assert lone.verdict == ("waiting", "0", "agent-job-held")
+            assert lone.verdict() == ("waiting", "0", "agent-job-held")
             lone.domain.port.job_held = False
             await settle(2)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
     @both_ways
     async def test_frozen_on_arrival_is_not_judged_until_it_thaws(self, lone: LoneQga) -> None:
         agent = lone.open(FakeQga(frozen=True))
         await settle(0.1)
-        assert lone.verdict == ("waiting", "0", "guest-frozen")
+        assert lone.verdict() == ("waiting", "0", "guest-frozen")
         await settle(100)
         assert agent.asked == 7
         agent.frozen = False
         await settle(64)
-        assert lone.verdict == ("agreed", "7.2", None)
+        assert lone.verdict() == ("agreed", "7.2", None)
 
     @both_ways
     async def test_freezing_by_us_keeps_what_was_agreed_and_closes_the_gate(self, lone: LoneQga) -> None:
         await agreed(lone)
         assert await lone.channel.send("guest-fsfreeze-freeze", {}, 5) == 1
         await settle(0.1)
-        assert lone.verdict == ("agreed", "7.2", "guest-frozen")
+        assert lone.verdict() == ("agreed", "7.2", "guest-frozen")
         allowed = {name for name in QGA_COMMANDS if lone.channel.refuse(name) is None}
         assert allowed == {"guest-ping", "guest-info", "guest-fsfreeze-status", "guest-fsfreeze-thaw"}
         assert await lone.channel.send("guest-fsfreeze-thaw", {}, 5) == 1
         await settle(0.1)
-        assert lone.verdict == ("agreed", "7.2", None)
+        assert lone.verdict() == ("agreed", "7.2", None)
 
     @both_ways
     async def test_garbage_for_a_list_of_commands(self, lone: LoneQga) -> None:
         agent = FakeQga(results={"guest-info": ["no", "list"]})
         lone.open(agent)
         await settle(0.1)
-        assert lone.verdict == ("lost", "0", "bad-reply")
+        assert lone.verdict() == ("lost", "0", "bad-reply")
         agent.results.clear()
         await settle(2)
-        assert lone.verdict == ("agreed", "7.2", None)
+        assert lone.verdict() == ("agreed", "7.2", None)
 
     async def test_libvirt_was_away(self) -> None:
         async with LoneQga().running() as lone:
@@ -233,10 +233,10 @@ class TestWhatNoEventTells:
             lone.channel.connection_renewed()
             lone.channel.port_seen(True)
             await settle(0.1)
-            assert lone.verdict == ("agreed", "10.0", None)
+            assert lone.verdict() == ("agreed", "10.0", None)
             lone.channel.connection_renewed()
             lone.channel.port_seen(False)
-            assert lone.verdict == ("lost", "0", "port-closed")
+            assert lone.verdict() == ("lost", "0", "port-closed")
             assert row != lone.channel.row
 
     async def test_a_pause_is_no_silence(self) -> None:
@@ -245,11 +245,11 @@ class TestWhatNoEventTells:
             await settle(1)
             lone.stop_clock()
             await settle(60)
-            assert lone.verdict == ("waiting", "0", "not-heard")
+            assert lone.verdict() == ("waiting", "0", "not-heard")
             lone.agent.silent = False
             lone.start_clock()
             await settle(2)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
 
 class TestDirect:
@@ -260,19 +260,19 @@ class TestDirect:
         async with lone.running():
             lone.open()
             await settle(5.1)
-            assert lone.verdict == ("waiting", "0", "socket-busy")
+            assert lone.verdict() == ("waiting", "0", "socket-busy")
             other.close()
             await settle(100)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
     async def test_the_socket_breaks(self) -> None:
         async with LoneQga(direct=True).running() as lone:
             await agreed(lone)
             lone.socket.clients[0].close()
             await settle(0.1)
-            assert lone.verdict == ("lost", "0", "disconnected")
+            assert lone.verdict() == ("lost", "0", "disconnected")
             await settle(1)
-            assert lone.verdict == ("agreed", "7.2", None)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
     async def test_nobody_serves_the_socket(self) -> None:
         lone = LoneQga(direct=True)
@@ -280,7 +280,7 @@ class TestDirect:
         async with lone.running():
             lone.open()
             await settle(2)
-            assert lone.verdict == ("waiting", "0", "socket-unreachable")
+            assert lone.verdict() == ("waiting", "0", "socket-unreachable")
             with pytest.raises(Exception, match="socket-unreachable"):
                 await lone.channel.send("guest-ping", {}, 5)
 
@@ -319,7 +319,7 @@ class TestRecord:
             ):
                 lone.surroundings.settings = type(lone.surroundings.settings)(4, 120, 120, qga_maximum=maximum)
                 lone.channel.settings_changed()
-                assert lone.verdict == verdict
+                assert lone.verdict() == verdict
             assert agent.asked == 1
 
 
