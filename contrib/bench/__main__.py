@@ -1,17 +1,20 @@
-"""One table of all benchmarks, each a ratio in one run with its limit beside it; exit 1 when one is over its limit."""
+"""One table of all benchmarks, each figure beside its limit and a bare counterpart's; exit 1 when one is over it."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from contrib.bench import arrival, hook
+from contrib.bench import arrival, hook, idle, qga_arrival
 
-# A hook run takes a millisecond, an arrival a second.
+# A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute.
 BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "hook": (hook.measure, 400),
     "arrival": (arrival.measure, 20),
+    "qga-arrival": (qga_arrival.measure, 20),
+    "idle": (idle.measure, 2),
 }
 
 
@@ -19,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="contrib/bench/run", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--runs", type=int, help="runs of each arm instead of each benchmark's own number")
+    parser.add_argument("--domains", type=int, default=idle.DOMAINS, help="of idle (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one document, raw figures included")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(BENCHES))
@@ -27,6 +31,8 @@ def main() -> int:
     results = []
     for name in options.names or BENCHES:
         measure, runs = BENCHES[name]
+        if name == "idle":
+            measure = partial(idle.measure, domains=options.domains)
         results.append(measure(options.runs or runs))
         if not options.json:
             print(render(results[-1]), flush=True)
@@ -37,14 +43,32 @@ def main() -> int:
 
 def render(result: dict[str, Any]) -> str:
     """One row, and the raw numbers below it."""
+    if "checks" in result:
+        return render_checks(result)
     (arm, ours), (bare, theirs) = result["p50"].items()
     unit, verdict = result["unit"], "ok" if result["passed"] else "OVER THE LIMIT"
-    row = f"{result['name']:10} p50 of {result['runs']}: {arm} {ours:.1f} {unit}, {bare} {theirs:.1f} {unit}, "
+    row = f"{result['name']:11} p50 of {result['runs']}: {arm} {ours:.1f} {unit}, {bare} {theirs:.1f} {unit}, "
     row += f"ratio {result['ratio']:.2f} (limit {result['limit']}) {verdict}"
     if "before_virsh_returned" in result:
-        row += f"\n{'':10} record before virsh migrate returned: {result['before_virsh_returned']} of {result['runs']}"
-    raw = "\n".join(f"{'':10} {name}: {' '.join(map(str, shorten(values)))}" for name, values in result["raw"].items())
+        row += f"\n{'':11} record before virsh migrate returned: {result['before_virsh_returned']} of {result['runs']}"
+    raw = "\n".join(f"{'':11} {name}: {' '.join(map(str, shorten(values)))}" for name, values in result["raw"].items())
     return f"{row}\n{raw}"
+
+
+def render_checks(result: dict[str, Any]) -> str:
+    """A row for the whole, and one for each thing that was counted."""
+    fewer = "" if result["domains"] == result["domains_wanted"] else f" ({result['domains_wanted']} do not fit)"
+    verdict = "ok" if result["passed"] else "OVER THE LIMIT"
+    row = f"{result['name']:11} {result['domains']} paused domains{fewer}, settled after {result['settled_s']} s, "
+    rows = [f"{row}{result['runs']} x {result['seconds']:.0f} s: {verdict}"]
+    for check in result["checks"]:
+        bare = f", bare {' '.join(map(str, check['bare']))}" if check["bare"] else ""
+        judgement = "ok" if check["passed"] else "NOT SO"
+        line = f"{check['what']}: {check['value']}{bare} ({check['relation']} {check['limit']}) {judgement}"
+        rows.append(f"{'':11} {line}")
+    if not result["traced"]:
+        rows.append(f"{'':11} system calls not counted: strace is not installed")
+    return "\n".join(rows)
 
 
 def shorten(values: list[float]) -> list[float | str]:
