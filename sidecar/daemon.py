@@ -64,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Daemon:
-    """The adapters and the engine, wired; ``run`` serves until SIGTERM or SIGINT."""
+    """The adapters and the engine, wired; ``run`` serves until SIGTERM or SIGINT.
+
+    Attributes:
+        host: The engine, for whoever serves it to others.
+    """
 
     def __init__(self, configuration: Configuration, path: Path | None) -> None:
         """``path`` is where the configuration is read again at SIGHUP; needs a running event loop."""
@@ -76,8 +80,8 @@ class Daemon:
         self._surroundings = Surroundings(
             self._libvirt, UnixDialer(), read_settings(configuration), HostIdentity("", "")
         )
-        self._host = Host(self._surroundings)
-        self._spool = Spool(Path(configuration.paths.spool), self._host.receive_hook)
+        self.host = Host(self._surroundings)
+        self._spool = Spool(Path(configuration.paths.spool), self.host.receive_hook)
 
     async def run(self) -> None:
         """Serve; returns after a clean stop.
@@ -97,7 +101,7 @@ class Daemon:
         events.start()
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self._host.run(), self._spool.run(), self._libvirt.run(self._connected, self._host.notify))
+                parts = (self.host.run(), self._spool.run(), self._libvirt.run(self._connected, self.host.notify))
                 tasks = [group.create_task(part) for part in parts]
                 logger.info("sidecard %s, %s", __version__, _describe_maxima(self._configuration))
                 systemd.notify("READY=1")
@@ -115,7 +119,7 @@ class Daemon:
 
     async def _connected(self, identity: HostIdentity) -> None:
         self._identity = identity
-        await self._host.connected(identity)
+        await self.host.connected(identity)
         self._publish_offer()
 
     def _reload(self) -> None:
@@ -131,7 +135,7 @@ class Daemon:
         self._configuration = configuration
         logging.getLogger().setLevel(configuration.log.level.upper())
         self._libvirt.channel_names = configuration.channel_names
-        self._host.reconfigure(read_settings(configuration))
+        self.host.reconfigure(read_settings(configuration))
         self._publish_offer()
         logger.info("configuration reloaded, %s", _describe_maxima(configuration))
 

@@ -14,6 +14,7 @@
     │   │   └── AgentBusyError      earlier calls did not end in time
     │   ├── NoAnswerError            it was sent; nobody knows whether it ran
     │   └── BadReplyError            it was sent, and what came back cannot be its answer
+    │       └── UncorrelatedReplyError  it carried an id, and what came back carries none
     ├── TransportError               a guest-agent channel's socket
     │   ├── ChannelUnreachableError  nothing answers at the path
     │   └── ForeignSocketError       something answers, but it is not that domain's QEMU
@@ -143,6 +144,10 @@ class NoAnswerError(AgentError):
 
 class BadReplyError(AgentError):
     """The command was sent, and what came back is not its answer, or too large, or malformed: it may have run."""
+
+
+class UncorrelatedReplyError(BadReplyError):
+    """The command carried an ``id``, and what came back carries none: from an agent that knows none, or smuggled."""
 
 
 class TransportError(SidecarError):

@@ -20,10 +20,33 @@ from sidecar.errors import (
     BadReplyError,
     ChannelUnreachableError,
     NoAnswerError,
+    UncorrelatedReplyError,
 )
 from sidecar.protocol.qga_wire import NONCE_LIMIT
 
+# An agent that knows ``id`` and was interrupted answers within this time of the interruption.
+UNCORRELATED_S = 0.5
+
 _DELIMITED, _PLAIN = "guest-sync-delimited", "guest-sync"
+
+
+class _Correlation:
+    """Finds the reply to one command; one without any ``id`` ends the wait soon, for the right one follows at once."""
+
+    def __init__(self, command_id: str | None) -> None:
+        self._command_id = command_id
+        self.limit = asyncio.timeout(None)
+        self.broken = False
+
+    def is_answer(self, message: Envelope) -> bool:
+        """Whether this is the answer."""
+        if _answers(message, self._command_id):
+            return True
+        if _answers(message, None) and not self.broken:
+            self.broken = True
+            soon = asyncio.get_running_loop().time() + UNCORRELATED_S
+            self.limit.reschedule(min(soon, self.limit.when() or soon))
+        return False
 
 
 class QmpChannel:
@@ -43,7 +66,7 @@ class QmpChannel:
     async def call(self, request: str, wait_s: float) -> str:
         """Send one command, in step with the agent, and return its reply as it came: a return or an error.
 
-        A reply with another ``id`` is none; one without any is, also to a command that carries one.
+        Only the reply with the command's ``id`` is its answer, or to a command without one, one without.
 
         Args:
             request: The command as JSON; its ``id``, if any, is text.
@@ -55,18 +78,20 @@ class QmpChannel:
                 the command was sent.
             AgentDisconnectedError: The connection is over; likewise.
             NoAnswerError: No answer within ``wait_s``, or the connection ended; the next call synchronises first.
+            UncorrelatedReplyError: A reply without any ``id`` came, and soon after it nothing better; likewise.
             BadReplyError: A line of over ``REPLY_LIMIT_BYTES`` came; likewise.
         """
         command_id = _REQUEST.decode(request).id
         began = self._loop.time()
         async with self._my_turn(began + wait_s):
             await self._synchronise(began + wait_s)
+            correlation = _Correlation(command_id)
             try:
-                async with asyncio.timeout_at(began + wait_s):
-                    outcome = await self._client.ask(
-                        request.encode() + b"\n", lambda message: _may_answer(message, command_id), command=True
-                    )
+                async with asyncio.timeout_at(began + wait_s) as correlation.limit:
+                    outcome = await self._client.ask(request.encode() + b"\n", correlation.is_answer, command=True)
             except TimeoutError:
+                if correlation.broken:
+                    raise UncorrelatedReplyError("a reply without the command's id") from None
                 raise NoAnswerError("no answer in time", wait_s) from None
             if outcome is Loss.ENDED:
                 raise NoAnswerError(outcome.value, min(wait_s, self._loop.time() - began))
@@ -171,11 +196,6 @@ class _Error(msgspec.Struct):
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _ERROR, _NUMBER, _TEXT = msgspec.json.Decoder(_Error), msgspec.json.Decoder(int), msgspec.json.Decoder(str)
-
-
-def _may_answer(message: Envelope, command_id: str | None) -> bool:
-    """Also without an ``id``: an agent of before 3.1 knows none, and the caller tells by what it gets."""
-    return _answers(message, command_id) or _answers(message, None)
 
 
 def _answers(message: Envelope, command_id: str | None) -> bool:

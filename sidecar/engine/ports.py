@@ -133,14 +133,15 @@ class QgaConnection(Connection, Protocol):
         """Send one command and return its reply as JSON; one call at a time.
 
         Whoever answers is synchronised with first when ``forget_sync`` was called, on a new connection, and after
-        every call that was not answered. A command is answered by the reply with its ``id`` (text), or by the first
-        without any: from an agent that knows no ``id``, which the caller has to tell.
+        every call that was not answered. A command with an ``id`` (text) is answered by the reply with that ``id``, one
+        without by the first reply without.
 
         Raises:
             AgentUnsynchronizedError: The synchronisation, which is part of ``wait_s``, did not succeed.
             AgentDisconnectedError: The connection is over; nothing was sent.
             AgentBusyError: An earlier call did not end within ``wait_s``; nothing was sent.
             NoAnswerError: No answer within ``wait_s``, or the connection ended.
+            UncorrelatedReplyError: The command has an ``id``, and a reply came that has none.
             BadReplyError: A reply of over 1 MiB.
         """
 

@@ -14,7 +14,13 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.errors import AgentBusyError, AgentUnsynchronizedError, BadReplyError, CommandFailedError
+from sidecar.errors import (
+    AgentBusyError,
+    AgentUnsynchronizedError,
+    BadReplyError,
+    CommandFailedError,
+    UncorrelatedReplyError,
+)
 from sidecar.protocol.guest_text import clean_value
 from sidecar.protocol.qga_report import Report, read_report
 from sidecar.protocol.qga_wire import NONCE_LIMIT, is_unsupported, parse_nonce, parse_reply, render_command
@@ -53,15 +59,22 @@ class QgaAgent:
             BadReplyError: It answers something else.
         """
         async with self._my_turn(ASK_WAIT_S) as end:
+            self._knows_id = True
             try:
-                self._knows_id = True
-                result = await self._converse("guest-info", None, ANSWER_S, end)
-            except (CommandFailedError, BadReplyError) as error:
+                result = await self._ask_with_id(end)
+            except (CommandFailedError, UncorrelatedReplyError) as error:
                 if isinstance(error, CommandFailedError) and is_unsupported(error):
                     raise
                 self._knows_id = False
                 result = await self._converse("guest-info", None, ANSWER_S, end)
         return read_report(result)
+
+    async def _ask_with_id(self, end: float) -> msgspec.Raw:
+        """A single line without our ``id`` may be somebody's late word; who leaves it out twice does not know it."""
+        try:
+            return await self._converse("guest-info", None, ANSWER_S, end)
+        except UncorrelatedReplyError:
+            return await self._converse("guest-info", None, ANSWER_S, end)
 
     async def execute(self, name: str, arguments: Mapping[str, object], answer_s: float, wait_s: float) -> object:
         """Send a command; returns its result as JSON values, every text in it cleaned.

@@ -22,8 +22,9 @@ from sidecar.errors import (
 )
 from sidecar.protocol.qga_commands import QGA_COMMANDS
 from sidecar.protocol.qga_host import QgaSession, judge_failure, resume_stage
-from sidecar.protocol.qga_states import Stage, Step
+from sidecar.protocol.qga_states import Step
 from sidecar.protocol.qga_wire import is_unsupported
+from sidecar.protocol.releases import Release
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
@@ -72,7 +73,8 @@ class QgaChannel:
             now=clock.now(),
             port=port,
             stage=stage,
-            offer=earlier.guest if earlier and stage is not Stage.UNHEARD else None,
+            offer=earlier.guest if earlier else None,
+            agreed=_agreed_release(earlier),
         )
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
@@ -287,6 +289,13 @@ def _hints_at_change(error: AgentError) -> bool:
     if isinstance(error, CommandFailedError):
         return is_unsupported(error)
     return isinstance(error, NoAnswerError | BadReplyError | AgentPoisonedError | AgentUnsynchronizedError)
+
+
+def _agreed_release(view: ChannelView[str] | None) -> Release | None:
+    try:
+        return Release.parse(view.version) if view is not None and view.state is State.AGREED else None
+    except ValueError:
+        return None
 
 
 def read_view(row: ChannelRow | None) -> ChannelView[str] | None:

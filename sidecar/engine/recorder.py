@@ -1,6 +1,7 @@
 """Keeps one domain's record in its XML as it should be: written on change, coalesced, paced, never in a duel."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from uuid import UUID
@@ -20,8 +21,8 @@ from sidecar.record.agreement import Agreement
 
 logger = logging.getLogger(__name__)
 
-# A guest that flaps makes six writes a minute and no more. Five go at once; the sixth waits a moment, so that it can
-# tell how it ended (and carries "flapping", if that is what it was).
+# A guest that flaps makes six writes a minute and channel, and no more. Five go at once; the sixth waits a moment, so
+# that it can tell how it ended (and carries "flapping", if that is what it was).
 WRITE_LIMIT = 6
 WRITE_WINDOW_S = 60.0
 LAST_WRITE_WAIT_S = 10.0
@@ -32,6 +33,7 @@ FOREIGN_EDIT_S = 60.0
 # After these many failures in a row (about 25 s) the write waits for the domain's next change or event.
 ATTEMPTS = 8
 
+_NO_CHANNEL = ""
 _WAIT = wait_exponential(multiplier=0.25, max=5)
 
 
@@ -58,8 +60,7 @@ class Recorder:
         self._at_once = False
         self._work = asyncio.Event()
         self._event = asyncio.Event()
-        self._budget = Budget(WRITE_LIMIT, WRITE_WINDOW_S)
-        self._last_write = float("-inf")
+        self._paces: dict[str, _Pace] = {}
         self._echoes = 0
         self._check_at: float | None = None
         self._put_back = False
@@ -139,11 +140,25 @@ class Recorder:
             self._put_back, self._recorded = True, None
 
     async def _pace(self) -> None:
-        due = self._budget.next_free()
-        if self._budget.used(_loop_time()) == WRITE_LIMIT - 1:
-            due = max(due, self._last_write + LAST_WRITE_WAIT_S)
-        if due > _loop_time():
-            await asyncio.sleep(due - _loop_time())
+        """Wait until one of the channels that changed may be written; another may join them meanwhile."""
+        while (due := self._due()) > _loop_time():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._work.wait()
+            self._work.clear()
+
+    def _due(self) -> float:
+        return min(self._paces[name].due(_loop_time()) for name in self._changed())
+
+    def _changed(self) -> list[str]:
+        """The channels whose rows differ from what stands there; all of them when it is something else that differs."""
+        known = {} if self._recorded is None else {row.name: row for row in self._recorded.channels}
+        wanted = () if self._wanted is None else self._wanted.channels
+        changed = [row.name for row in wanted if known.get(row.name) != row]
+        changed = changed or [row.name for row in wanted] or [_NO_CHANNEL]
+        for name in changed:
+            self._paces.setdefault(name, _Pace())
+        return changed
 
     async def _write_until_done(self) -> None:
         retrying = AsyncRetrying(
@@ -168,9 +183,8 @@ class Recorder:
         agreement = self._wanted
         if agreement is None or agreement == self._recorded:
             return
-        now = _loop_time()
-        self._budget.take(now)
-        self._last_write = now
+        for name in self._changed():
+            self._paces[name].take(_loop_time())
         self._echoes += 1
         try:
             await self._hypervisor.write_record(self._uuid, agreement)
@@ -202,6 +216,25 @@ class Recorder:
                 await self._event.wait()
         except TimeoutError:
             pass
+
+
+class _Pace:
+    """How often one channel's row may be written."""
+
+    def __init__(self) -> None:
+        self._budget = Budget(WRITE_LIMIT, WRITE_WINDOW_S)
+        self._last_write = float("-inf")
+
+    def due(self, now: float) -> float:
+        """When it may be written next."""
+        if self._budget.used(now) == WRITE_LIMIT - 1:
+            return max(self._budget.next_free(), self._last_write + LAST_WRITE_WAIT_S)
+        return self._budget.next_free()
+
+    def take(self, now: float) -> None:
+        """It is being written."""
+        self._budget.take(now)
+        self._last_write = now
 
 
 def _is_worth_retrying(error: BaseException) -> bool:

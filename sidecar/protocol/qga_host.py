@@ -41,6 +41,9 @@ from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, S
 RENEGOTIATION_LIMIT = 6
 RENEGOTIATION_WINDOW_S = 60.0
 
+# libvirt changes the live XML and tells of it at the same time: a report that comes later is of another opening.
+SAME_REPORT_S = 0.2
+
 # An agent that cannot be judged is asked again after a second, and twice as long each time, up to a minute.
 ASK_AGAIN_FIRST_S = 1.0
 ASK_AGAIN_LAST_S = 60.0
@@ -61,6 +64,7 @@ class QgaSession:
         port: Port,
         stage: Stage = Stage.UNHEARD,
         offer: str | None = None,
+        agreed: Release | None = None,
     ) -> None:
         """Start with everything unknown.
 
@@ -71,6 +75,7 @@ class QgaSession:
             port: What the live XML says of the guest's end.
             stage: Where the negotiation stood, when a daemon before us followed this arrival.
             offer: What the agent had called itself then.
+            agreed: What was agreed then, if it was.
         """
         self._maximum = maximum
         self._absent_s, self._arrived_at = absent_s, now
@@ -79,7 +84,9 @@ class QgaSession:
         self._judged: Report | None = None
         self._latest: Report | None = None
         self._round = 0
-        self._offer = offer
+        self._offer = None if stage is Stage.UNHEARD else offer
+        self._last_agreed = None if agreed is None else (offer, agreed)
+        self._heard_at = now
         self._untracked = self._postponed = False
         self._pause_s = ASK_AGAIN_FIRST_S
         self._flapping_until = -_INFINITY
@@ -137,7 +144,9 @@ class QgaSession:
     def port_opened(self, now: float) -> None:
         """The guest's end opened, as QEMU or libvirt reports."""
         self._now = now
-        if self._port is not Port.HEARD:  # else it is the report of what we know already
+        # What the XML showed just now is reported once more.
+        if self._port is not Port.HEARD or now >= self._heard_at + SAME_REPORT_S:
+            self._last_agreed = None
             self._meet_agent()
         self._port = Port.OPEN
 
@@ -146,13 +155,14 @@ class QgaSession:
         self._now = now
         if self.port_open:
             self._forget(Step.CLOSED)
+        self._last_agreed = None
         self._port = Port.CLOSED
         self._ask_at = _INFINITY
 
     def port_seen(self, opened: bool, now: float) -> None:
         """The live XML, read just now, shows the guest's end so; reports may have been lost, or still follow."""
         if opened and not self.port_open:
-            self._now = now
+            self._now = self._heard_at = now
             self._port = Port.HEARD
             self._meet_agent()
         elif not opened and self.port_open:
@@ -256,11 +266,24 @@ class QgaSession:
         if not self._maximum:
             self._conclude(Step.CAPPED)
             return
-        if self._judged is not None:
+        release = self._judged_release()
+        if release is not None:
             self._conclude(Step.REPORT)
-            self._version = common_release(self._judged.release, self._maximum)
+            self._version = common_release(release, self._maximum)
+            self._last_agreed = (self._offer, release)
         if self._latest is not None and self._latest.frozen:
             self._conclude(Step.FROZEN)
+
+    def _judged_release(self) -> Release | None:
+        """Of the agent's last list that could be judged, or, while it is frozen, of the agreement before we lost track.
+
+        The latter only while the agent calls itself the same: its end was not seen closing, but might have.
+        """
+        if self._judged is not None:
+            return self._judged.release
+        if self._last_agreed is not None and self._offer is not None and self._last_agreed[0] == self._offer:
+            return self._last_agreed[1]
+        return None
 
     def _conclude(self, step: Step) -> None:
         self._stage = advance(MOVES, self._stage, step)
@@ -302,10 +325,12 @@ class QgaSession:
 
 
 def resume_stage(state: State | None, port: Port) -> Stage:
-    """Where a negotiation goes on after a restart of ours: an end that was lost or absent then, and is not open now."""
-    if state is None or port.open:
+    """Where a negotiation goes on after a restart of ours, by what was on record: an end that is not open now."""
+    if port.open or state in (None, State.WAITING):
         return Stage.UNHEARD
-    return {State.LOST: Stage.CLOSED, State.ABSENT: Stage.NOT_OPENED}.get(state, Stage.UNHEARD)
+    if state is State.ABSENT:
+        return Stage.NOT_OPENED
+    return Stage.CLOSED if state is State.LOST or port is Port.CLOSED else Stage.UNHEARD
 
 
 def judge_failure(error: SidecarError, *, answered_in_time: bool) -> Step | None:

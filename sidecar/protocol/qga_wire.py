@@ -13,7 +13,14 @@ from typing import Annotated
 
 import msgspec
 
-from sidecar.errors import BadReplyError, CommandFailedError, MessageNotAllowedError, Refusal, RefusalCode
+from sidecar.errors import (
+    BadReplyError,
+    CommandFailedError,
+    MessageNotAllowedError,
+    Refusal,
+    RefusalCode,
+    UncorrelatedReplyError,
+)
 from sidecar.protocol.guest_text import clean_line
 
 # libvirt's own bound on a text between its client and its daemon, and so on what it can pass on; our envelope is in it.
@@ -75,6 +82,7 @@ def parse_reply(text: str, command_id: str | None) -> msgspec.Raw:
 
     Raises:
         CommandFailedError: The reply is an error.
+        UncorrelatedReplyError: It has no ``id``, and the command had one.
         BadReplyError: The reply is none, or another command's.
     """
     if len(text) > REPLY_LIMIT_CHARACTERS:
@@ -84,6 +92,8 @@ def parse_reply(text: str, command_id: str | None) -> msgspec.Raw:
         carried = None if reply.id is msgspec.UNSET else _ID.decode(reply.id)
     except DECODE_ERRORS as error:
         raise BadReplyError(f"a reply that cannot be read: {clean_line(str(error))}") from error
+    if carried is None and command_id is not None:
+        raise UncorrelatedReplyError("a reply without the command's id")
     if carried != command_id:
         raise BadReplyError("a reply to another command")
     if reply.error is not msgspec.UNSET:

@@ -120,6 +120,24 @@ def test_what_libvirts_errors_mean(libvirtd: Libvirtd, code: int, text: str, exp
     calls.shutdown()
 
 
+def test_an_agent_that_went_away_with_its_guest(libvirtd: Libvirtd) -> None:
+    libvirtd.outcome, libvirtd.state = (
+        libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "End of file from agent socket"),
+        "",
+    )
+    with pytest.raises(NoAnswerError):
+        call_agent(libvirtd, ONE, REQUEST, 5)
+
+
+@pytest.mark.parametrize(
+    "fault", [SystemError("returned a result with an exception set"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")]
+)
+def test_text_of_the_guests_that_the_binding_fails_over(libvirtd: Libvirtd, fault: Exception) -> None:
+    libvirtd.outcome = fault
+    with pytest.raises(BadReplyError):
+        call_agent(libvirtd, ONE, REQUEST, 5)
+
+
 def test_in_another_language_the_live_xml_tells(libvirtd: Libvirtd) -> None:
     libvirtd.outcome = libvirt_error(UNRESPONSIVE, "Der Agent antwortet nicht")
     with pytest.raises(AgentPoisonedError):

@@ -1,10 +1,17 @@
 """The sockets of guest-agent channels as QEMU serves them, and the guests behind them, in virtual time."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.errors import AgentUnsynchronizedError, ChannelUnreachableError, ForeignSocketError, NoAnswerError
+from sidecar.errors import (
+    AgentUnsynchronizedError,
+    ChannelUnreachableError,
+    ForeignSocketError,
+    NoAnswerError,
+    UncorrelatedReplyError,
+)
 from tests.fakes.ovirt_agent import AgentModel
 from tests.fakes.qga_agent import LATENCY_S, FakeQga
 
@@ -78,6 +85,9 @@ class FakeQgaConnection:
             self._synced = False
             await self._wait(wait_s)
             raise NoAnswerError("no answer", wait_s)
+        if "id" in json.loads(request) and "id" not in json.loads(reply):
+            self._synced = False
+            raise UncorrelatedReplyError("a reply without the id")
         return reply
 
     async def _wait(self, wait_s: float) -> None:

@@ -11,6 +11,7 @@ from tests.lab.image import Image
 OVIRT_PORT = "ovirt-guest-agent.0"
 LEGACY_PORT = "com.redhat.rhevm.vdsm"
 QGA_PORT = "org.qemu.guest_agent.0"
+DIRECT_QGA_PORT = "org.qemu.guest_agent.1"
 RECORD_URI = "urn:libvirt-sidecar:agreement:1"
 _METADATA_MARK = "@METADATA@"
 
@@ -81,6 +82,23 @@ def render_domain(spec: GuestSpec, image: Image, serial_log: Path, disk: Path | 
     return ET.tostring(domain, encoding="unicode").replace(_METADATA_MARK, spec.metadata)
 
 
+def render_channel(name: str) -> str:
+    """One channel, to be plugged in at run time."""
+    return ET.tostring(_add_channel(ET.Element("devices"), name), encoding="unicode")
+
+
+def channel_element(domain_xml: str, channel: str) -> str:
+    """A channel as the XML shows it, to be unplugged.
+
+    Raises:
+        LookupError: the domain has no such channel.
+    """
+    for device in ET.fromstring(domain_xml).iterfind("devices/channel"):
+        if device.find(f"target[@name='{channel}']") is not None:
+            return ET.tostring(device, encoding="unicode")
+    raise LookupError(f"no channel {channel} in the domain's XML")
+
+
 def channel_path(domain_xml: str, channel: str) -> str:
     """The socket's path of a channel, from the live XML.
 
@@ -113,10 +131,11 @@ def _render_cmdline(spec: GuestSpec) -> str:
     return " ".join(words)
 
 
-def _add_channel(devices: ET.Element, name: str) -> None:
+def _add_channel(devices: ET.Element, name: str) -> ET.Element:
     channel = _add(devices, "channel", type="unix")
     _add(channel, "source", mode="bind")
     _add(channel, "target", type="virtio", name=name)
+    return channel
 
 
 def _add_disk(devices: ET.Element, path: Path) -> None:

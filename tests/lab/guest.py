@@ -9,7 +9,15 @@ from pathlib import Path
 from signal import SIGTERM
 
 from tests.lab.control_client import ControlClient
-from tests.lab.domain_xml import RECORD_URI, AgentSpec, GuestSpec, channel_path, render_domain
+from tests.lab.domain_xml import (
+    RECORD_URI,
+    AgentSpec,
+    GuestSpec,
+    channel_element,
+    channel_path,
+    render_channel,
+    render_domain,
+)
 from tests.lab.guest_files.control import CONTROL_PORT
 from tests.lab.guest_files.ovirt_agent_main import default_port, log_path
 from tests.lab.host import Host
@@ -138,6 +146,15 @@ class Guest:
         """Whether the domain runs on its host."""
         return self.here.virsh("domstate", self.name, check=False).strip() == "running"
 
+    def plug(self, channel: str) -> None:
+        """Plugs a channel in while it runs."""
+        self.here.virsh("attach-device", self.name, self._file("plugged", render_channel(channel)), "--live")
+
+    def unplug(self, channel: str) -> None:
+        """Has a channel unplugged while it runs; libvirt takes it out of the XML once the guest has let go."""
+        element = channel_element(self.dumpxml(), channel)
+        self.here.virsh("detach-device", self.name, self._file("plugged", element), "--live")
+
     # --- what libvirt says about it
 
     def dumpxml(self, *options: str) -> str:
@@ -250,6 +267,9 @@ class Guest:
         return port
 
     def _xml_file(self) -> str:
-        path = self.serial_log.with_name(f"{self.name}.xml")
-        path.write_text(render_domain(self.spec, self._image, self.serial_log, self._disk))
+        return self._file("domain", render_domain(self.spec, self._image, self.serial_log, self._disk))
+
+    def _file(self, kind: str, xml: str) -> str:
+        path = self.serial_log.with_name(f"{self.name}.{kind}.xml")
+        path.write_text(xml)
         return str(path)

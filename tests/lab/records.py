@@ -1,10 +1,12 @@
 """Reads records as a user would, with nothing of the project's own code, and waits for what they should become."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.lab.domain_xml import OVIRT_PORT, RECORD_URI
+from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, RECORD_URI
 from tests.lab.guest import Guest
 from tests.lab.waiting import wait_for
 
@@ -26,6 +28,11 @@ class Record:
     def ovirt(self) -> dict[str, str]:
         """The usual channel's attributes."""
         return self.channels[OVIRT_PORT]
+
+    @property
+    def qga(self) -> dict[str, str]:
+        """The attributes of the QEMU guest agent's channel."""
+        return self.channels[QGA_PORT]
 
     def verdict(self, channel: str = OVIRT_PORT) -> tuple[str, str, str | None]:
         """State, version and reason."""
@@ -63,7 +70,7 @@ def wait_for_record(guest: Guest, what: str, accept: Callable[[Record], bool], t
 def wait_for_verdict(
     guest: Guest,
     state: str,
-    version: int = 0,
+    version: int | str = 0,
     reason: str | None = None,
     *,
     channel: str = OVIRT_PORT,
@@ -84,3 +91,42 @@ def wait_agreed(guest: Guest, version: int, *, arrivals: int | None = None, time
     record = wait_for_verdict(guest, "agreed", version, arrivals=arrivals, timeout_s=timeout_s)
     wait_for(lambda: guest.agent_version() == version, timeout_s, f"the agent to be at {version}", interval_s=0.1)
     return record
+
+
+def wait_for_qga(
+    guest: Guest,
+    state: str,
+    version: str = "0",
+    reason: str | None = None,
+    *,
+    channel: str = QGA_PORT,
+    arrivals: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Record:
+    """As ``wait_for_verdict``, for a channel of the QEMU guest agent."""
+    return wait_for_verdict(guest, state, version, reason, channel=channel, arrivals=arrivals, timeout_s=timeout_s)
+
+
+def remove_record(guest: Guest) -> None:
+    """Takes the record away, if there is one: what shows up next is new."""
+    for where in ("--live", "--config"):
+        guest.here.virsh("metadata", guest.name, RECORD_URI, "--remove", where, check=False)
+
+
+@contextmanager
+def count_writes(guest: Guest) -> Iterator[Callable[[], int]]:
+    """How often somebody wrote the record since the beginning, as libvirt's events tell."""
+    log = guest.here.root / "metadata-events"
+    with log.open("w") as output:
+        watch = guest.here.popen(["virsh", "event", guest.name, "metadata-change", "--loop"], stdout=output)
+        try:
+            wait_for(lambda: _note_and_look(guest, log), 10, "events about metadata")
+            yield lambda: log.read_text().count(RECORD_URI)
+        finally:
+            watch.end()
+
+
+def _note_and_look(guest: Guest, log: Path) -> bool:
+    """Whether the watcher has begun to hear: it hears of a note in a namespace that nobody reads."""
+    guest.here.virsh("metadata", guest.name, "urn:lab:note", "--live", "--key", "lab", "--set", "<note/>")
+    return "urn:lab:note" in log.read_text()

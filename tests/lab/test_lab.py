@@ -14,8 +14,16 @@ import pytest
 from tests.lab.conftest import GuestFactory
 from tests.lab.domain_xml import LEGACY_PORT, OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec, channel_state
 from tests.lab.guest import Guest
-from tests.lab.guest_qga import start_qga, stop_qga
+from tests.lab.guest_qga import make_freezable, start_qga, stop_qga
 from tests.lab.host import Host
+from tests.lab.hostile_qga import (
+    Script,
+    commands_received,
+    silence_qga,
+    start_scripted_qga,
+    stop_scripted_qga,
+    wait_port,
+)
 from tests.lab.namespaces import processes_in
 from tests.lab.raw_channel import RawChannel
 from tests.lab.waiting import wait_for
@@ -223,7 +231,69 @@ def test_qga_of_another_release(shared_guest: Guest, newer_qga: Path, step: Step
     assert '{"enabled":false,"name":"guest-file-open"' in answer
 
 
+def test_freeze_is_real(boot_guest: GuestFactory, alpha: Host) -> None:
+    guest = boot_guest(GuestSpec(channels=(QGA_PORT,), agent=None))
+    make_freezable(guest)
+    wait_for(lambda: '"enabled":true' in _guest_info(guest), 10, "qemu-ga to answer")
+    alpha.virsh("domfsfreeze", guest.name)
+    assert _guest_info(guest).count('"enabled":true') == 6
+    guest.shell("touch /mnt/real/x & usleep 300000; test ! -e /mnt/real/x")
+    alpha.virsh("domfsthaw", guest.name)
+    guest.shell("while ! test -e /mnt/real/x; do usleep 10000; done", timeout_s=5)
+    assert _guest_info(guest).count('"enabled":true') > 30
+
+
+def test_scripted_qga_is_asked_and_answers(shared_guest: Guest, step: Step) -> None:
+    silence_qga(shared_guest)
+    with step("scripted agent put into the guest and started"):
+        start_scripted_qga(shared_guest, Script(version="1.2.3"))
+    wait_port(shared_guest, "connected")
+    assert '"version":"1.2.3"' in _guest_info(shared_guest)
+    assert commands_received(shared_guest) == ["guest-sync", "guest-info"]
+    stop_scripted_qga(shared_guest)
+
+
+@pytest.mark.parametrize(
+    ("script", "first", "then"),
+    [
+        (Script("garbage-on-open"), "not available due to an error", "not available due to an error"),
+        (Script("garbage"), "cannot parse json login", "not available due to an error"),
+        (Script("endless"), "No complete agent response", "not available due to an error"),
+        (Script("nul"), "not available for now", "not available for now"),
+        (Script("nul-escape", version="x"), '"version":"7.2"', '"version":"7.2"'),
+        (Script("smuggle"), '"version":"6.6.6"', '"return"'),
+        (Script(invented=100_000), "Unable to encode message payload", "Unable to encode message payload"),
+        (Script(delays_s=[3]), "not available for now", '"id":2}'),
+        (Script(dies_at_info=1), "disappeared while executing", "not connected"),
+    ],
+    ids=["garbage-on-open", "garbage", "endless", "nul", "nul-escape", "smuggle", "huge", "late", "dies"],
+)
+def test_scripted_qga_does_to_libvirt_what_is_known(shared_guest: Guest, script: Script, first: str, then: str) -> None:
+    silence_qga(shared_guest)
+    start_scripted_qga(shared_guest, script)
+    wait_port(shared_guest, "connected")
+    for number, expected in enumerate((first, then), 1):
+        request = f'{{"execute":"guest-info","id":{number}}}'
+        command = ["virsh", "-q", "qemu-agent-command", "--timeout", "2", shared_guest.name, request]
+        done = shared_guest.here.run(command, check=False)
+        assert expected in done.stdout + done.stderr
+    silence_qga(shared_guest)
+
+
+def test_channel_is_plugged_in_and_out(boot_guest: GuestFactory) -> None:
+    guest = boot_guest(GuestSpec(channels=(), agent=None))
+    guest.plug(QGA_PORT)
+    wait_for(lambda: guest.shell_status(f"test -e /dev/virtio-ports/{QGA_PORT}")[0] == 0, 5, "the port in the guest")
+    start_qga(guest)
+    assert '"version":"7.' in wait_for(lambda: _guest_info(guest), 10, "qemu-ga to answer")
+    stop_qga(guest)
+    guest.unplug(QGA_PORT)
+    wait_for(lambda: QGA_PORT not in guest.dumpxml(), 5, "the channel to be gone")
+
+
 def test_live_migration_there_and_back(shared_guest: Guest, alpha: Host, beta: Host, step: Step) -> None:
+    silence_qga(shared_guest)
+    start_qga(shared_guest)
     agree(shared_guest, 2)
     with step("live migration alpha to beta"):
         shared_guest.migrate(beta)

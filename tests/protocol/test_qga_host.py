@@ -168,7 +168,7 @@ def test_the_answer_of_somebody_who_has_gone_is_dropped() -> None:
 def test_the_report_of_an_opening_that_is_known_already_changes_nothing() -> None:
     session = new_session(Port.HEARD)
     number = session.begin_round()
-    session.port_opened(1.0)
+    session.port_opened(0.1)
     assert not session.ask_due
     session.receive_report(number, HEALTHY, 2.0)
     assert session.view == AGREED
@@ -186,8 +186,45 @@ def test_what_the_xml_shows() -> None:
     session.port_seen(True, 4.0)
     assert (session.view, session.ask_due) == (WAITING, True)
     answer(session, HEALTHY, 4.0)
-    session.port_opened(5.0)  # its report, late
+    session.port_opened(4.1)  # the report of what the XML showed
     assert (session.view, session.ask_due) == (AGREED, False)
+
+
+def test_a_report_long_after_the_xml_is_of_another_agent() -> None:
+    session = new_session(Port.HEARD)
+    answer(session, HEALTHY, 0.0)
+    session.port_opened(0.5)
+    assert (session.view, session.ask_due) == (WAITING, True)
+
+
+def resumed(offer: str, version: str) -> QgaSession:
+    agreed = Release.parse(version)
+    return QgaSession(maximum=TEN, absent_s=120.0, now=0.0, port=Port.HEARD, offer=offer, agreed=agreed)
+
+
+def test_frozen_when_we_come_back_keeps_what_the_same_agent_had_agreed() -> None:
+    session = resumed("7.2.22", "7.2")
+    answer(session, FROZEN, 0.0)
+    assert session.view == ChannelView(State.AGREED, "7.2", "7.2.22", "10.0", Reason.GUEST_FROZEN)
+    other = resumed("5.2.0", "5.2")
+    answer(other, FROZEN, 0.0)
+    assert state_of(other) == (State.WAITING, Reason.GUEST_FROZEN)
+
+
+def test_frozen_after_its_end_opened_anew_keeps_nothing() -> None:
+    session = resumed("7.2.22", "7.2")
+    session.port_closed(1.0)
+    session.port_opened(2.0)
+    answer(session, FROZEN, 2.0)
+    assert state_of(session) == (State.WAITING, Reason.GUEST_FROZEN)
+
+
+def test_frozen_while_libvirt_was_away_keeps_what_was_agreed() -> None:
+    session = agreed()
+    session.lose_track()
+    session.port_seen(True, 1.0)
+    answer(session, FROZEN, 1.0)
+    assert session.view == ChannelView(State.AGREED, "7.2", "7.2.22", "10.0", Reason.GUEST_FROZEN)
 
 
 def test_who_is_seen_once_after_reports_were_lost_is_known_again() -> None:

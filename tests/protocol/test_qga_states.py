@@ -129,6 +129,8 @@ def test_an_answer_always_counts(stage: Stage) -> None:
 @pytest.mark.parametrize("state", [None, *State])
 def test_where_a_negotiation_goes_on(state: State | None, port: Port) -> None:
     resumed = {State.LOST: Stage.CLOSED, State.ABSENT: Stage.NOT_OPENED}
+    if port is Port.CLOSED:
+        resumed |= {State.AGREED: Stage.CLOSED, State.UNVERSIONED: Stage.CLOSED}
     expected = Stage.UNHEARD
     if state is not None and port in (Port.CLOSED, Port.UNKNOWN):
         expected = resumed.get(state, Stage.UNHEARD)

@@ -116,7 +116,8 @@ def call_agent(connection: Any, uuid: UUID, request: str, answer_s: float) -> st
     timeout = min(max(1, math.ceil(answer_s)), ANSWER_LIMIT_S)
     try:
         return str(libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0))
-    except UnicodeDecodeError as error:
+    except (UnicodeError, SystemError) as error:
+        # libvirt quotes the guest in its errors, and the binding fails over text that is no UTF-8, in both ways.
         raise BadReplyError("a reply that is no UTF-8") from error
     except libvirt.libvirtError as error:
         if not is_alive(connection):
@@ -140,17 +141,19 @@ def _judge(error: libvirt.libvirtError, domain: Any, command: str, took_s: float
         case libvirt.VIR_ERR_RPC:
             return BadReplyError("a reply over libvirt's limit of 4 MiB")
         case libvirt.VIR_ERR_INTERNAL_ERROR:
-            return _judge_failure(text, command)
+            return _judge_failure(text, command, domain, took_s)
         case code if code in _UNANSWERED:
             return _judge_silence(text, domain, took_s)
     return None
 
 
-def _judge_failure(text: str, command: str) -> SidecarError:
-    """The agent's own error, whose class libvirt drops; anything else is a reply that libvirt cannot read."""
+def _judge_failure(text: str, command: str, domain: Any, took_s: float) -> SidecarError:
+    """The agent's own error, whose class libvirt drops; the agent's, or QEMU's, end; or a reply that cannot be read."""
     named = f"'{command}': "
     if named in text and (_FAILED in text or "json" not in text):
         return CommandFailedError(clean_line(text.partition(named)[2]))
+    if not _shows_connected(domain):
+        return NoAnswerError("the agent went away", took_s)
     return BadReplyError(f"libvirt cannot use the reply: {clean_line(text)}")
 
 
@@ -168,5 +171,9 @@ def _judge_silence(text: str, domain: Any, took_s: float) -> SidecarError:
 
 
 def _shows_connected(domain: Any) -> bool:
-    target = ElementTree.fromstring(domain.XMLDesc(0)).find("./devices/channel/target[@name='org.qemu.guest_agent.0']")
+    try:
+        xml = domain.XMLDesc(0)
+    except libvirt.libvirtError:
+        return False  # it is gone
+    target = ElementTree.fromstring(xml).find("./devices/channel/target[@name='org.qemu.guest_agent.0']")
     return target is not None and target.get("state") == "connected"
