@@ -13,6 +13,7 @@
     │   │   ├── AgentPoisonedError  libvirt has given up its connection to the agent
     │   │   └── AgentBusyError      earlier calls did not end in time
     │   ├── NoAnswerError            it was sent; nobody knows whether it ran
+    │   │   └── AgentLeftError       and the agent went away meanwhile
     │   └── BadReplyError            it was sent, and what came back cannot be its answer
     │       └── UncorrelatedReplyError  it carried an id, and what came back carries none
     ├── TransportError               a guest-agent channel's socket
@@ -131,15 +132,11 @@ class AgentBusyError(NotSentError):
 
 
 class NoAnswerError(AgentError):
-    """The command was sent, or may have been, and no answer came: it may have run, or may run later.
+    """The command was sent, or may have been, and no answer came: it may have run, or may run later."""
 
-    Attributes:
-        waited_s: For how many seconds an answer was waited for; less than was granted when the agent went away.
-    """
 
-    def __init__(self, text: str, waited_s: float) -> None:
-        super().__init__(text)
-        self.waited_s = waited_s
+class AgentLeftError(NoAnswerError):
+    """The command was sent, and the agent went away before it answered: with its guest, or by itself."""
 
 
 class BadReplyError(AgentError):

@@ -16,6 +16,7 @@ from sidecar.adapters.qmp_client import Client, Envelope, Loss, open_envelope, r
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
+    AgentLeftError,
     AgentUnsynchronizedError,
     BadReplyError,
     ChannelUnreachableError,
@@ -77,7 +78,8 @@ class QmpChannel:
             AgentUnsynchronizedError: The agent did not take part in the synchronisation, or does not read; nothing of
                 the command was sent.
             AgentDisconnectedError: The connection is over; likewise.
-            NoAnswerError: No answer within ``wait_s``, or the connection ended; the next call synchronises first.
+            AgentLeftError: The connection ended, or the agent is known to have gone; the next call synchronises first.
+            NoAnswerError: No answer within ``wait_s``; likewise.
             UncorrelatedReplyError: A reply without any ``id`` came, and soon after it nothing better; likewise.
             BadReplyError: A line of over ``REPLY_LIMIT_BYTES`` came; likewise.
         """
@@ -92,9 +94,9 @@ class QmpChannel:
             except TimeoutError:
                 if correlation.broken:
                     raise UncorrelatedReplyError("a reply without the command's id") from None
-                raise NoAnswerError("no answer in time", wait_s) from None
+                raise NoAnswerError(f"no answer within {wait_s:g} s") from None
             if outcome is Loss.ENDED:
-                raise NoAnswerError(outcome.value, min(wait_s, self._loop.time() - began))
+                raise AgentLeftError(outcome.value)
             if isinstance(outcome, Loss):
                 raise BadReplyError(outcome.value)
             return outcome
@@ -150,9 +152,10 @@ class QmpChannel:
         echo = open_envelope(outcome.encode())
         return echo is not None and _echoes(echo, nonce)
 
-    def forget_sync(self) -> None:
-        """Another agent may answer from now on: the next call synchronises first."""
+    def lose_agent(self) -> None:
+        """Whoever answered is gone: a call that waits for it ends, and the next one synchronises first."""
         self._synchronised = False
+        self._client.lose_peer()
 
     def unread_bytes(self) -> int:
         """How many of our bytes the peer has not read."""

@@ -52,7 +52,7 @@ logging.getLogger("qemu.qmp").propagate = False
 class Loss(Enum):
     """Why an answer will not come."""
 
-    ENDED = "the connection ended"
+    ENDED = "the connection ended, or the agent has gone"
     TOO_LONG = f"a line of over {REPLY_LIMIT_BYTES} bytes came"
 
 
@@ -118,6 +118,10 @@ class Client(QMPClient):
     def unread_bytes(self) -> int:
         """What the peer has not read."""
         return 0 if self._writer is None else count_unread(self._writer.transport)
+
+    def lose_peer(self) -> None:
+        """What is waited for will not come; the connection stands."""
+        self._settle(Loss.ENDED)
 
     def abort(self) -> None:
         """End the connection; nothing is waited for, least of all a peer that does not read."""

@@ -55,13 +55,15 @@ class UnixConnection(asyncio.Protocol):
             self._resume.cancel()
         self._closed.set()
 
-    def send(self, data: bytes) -> None:
-        """Queue bytes; a peer that lets ``SEND_LIMIT_BYTES`` pile up is cut off."""
+    def send(self, data: bytes) -> bool:
+        """Queue bytes; a peer that lets ``SEND_LIMIT_BYTES`` pile up is cut off. Says whether they were queued."""
         if self._transport is None or self._transport.is_closing():
-            return
+            return False
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > SEND_LIMIT_BYTES:
             self._transport.abort()
+            return False
+        return True
 
     def unread_bytes(self) -> int:
         """How many of our bytes the peer has not read."""

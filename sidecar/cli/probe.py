@@ -87,7 +87,7 @@ async def _probe_qga(path: str, maximum: Release, timeout_s: float) -> _Row:
 
     number = session.begin_round()
     try:
-        session.receive_report(number, await QgaAgent(call).ask(), 0.0)
+        session.receive_report(number, await QgaAgent(call).ask(lambda: None), 0.0)
     except AgentError as error:
         session.fail(number, judge_failure(error, answered_in_time=False), 0.0)
     finally:

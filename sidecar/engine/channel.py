@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
+from sidecar.engine.settings import Way
 from sidecar.errors import Refusal
 from sidecar.protocol.states import Dialect
 from sidecar.record.agreement import ChannelRow
@@ -19,6 +20,7 @@ class Channel(Protocol):
 
     device: ChannelDevice
     dialect: Dialect
+    way: Way
 
     @property
     def row(self) -> ChannelRow:
@@ -33,8 +35,8 @@ class Channel(Protocol):
     def port_seen(self, opened: bool | None) -> None:
         """The live XML shows the guest's end so; ``None``: it does not tell."""
 
-    def connection_renewed(self) -> None:
-        """Libvirt was away, and reports with it; ``port_seen`` follows."""
+    def reports_lost(self) -> None:
+        """Reports of the guest's end were lost; ``port_seen`` follows."""
 
     def clock_changed(self) -> None:
         """The guest's clock started or stopped."""

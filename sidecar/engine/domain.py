@@ -111,6 +111,8 @@ class Domain:
         # What overflowed is older than a look, and newer than what is queued.
         if self._overflowed and self._inbox.empty():
             self._overflowed = False
+            if self._stay is not None:
+                self._stay.reports_lost()
             return LookNotice(self.uuid)
         owed, loop = self._owed_look, asyncio.get_running_loop()
         if owed is None:

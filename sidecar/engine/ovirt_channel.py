@@ -9,7 +9,7 @@ from sidecar.engine.attachment import Attachment
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer
 from sidecar.engine.ports import ByteConnection
-from sidecar.engine.settings import Surroundings
+from sidecar.engine.settings import Surroundings, Way
 from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
 from sidecar.protocol.ovirt_host import HostSession
 from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, BadInput, Completion
@@ -33,7 +33,7 @@ _INFINITY = float("inf")
 class OvirtChannel:
     """See ``engine.channel.Channel``; from ``start`` to ``close`` its socket is kept connected."""
 
-    dialect = Dialect.OVIRT
+    dialect, way = Dialect.OVIRT, Way.OVIRT
 
     def __init__(
         self,
@@ -50,8 +50,7 @@ class OvirtChannel:
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
         settings, dialer = surroundings.settings, surroundings.dialer
         earlier = _read_view(recorded)
-        # What the XML says is known but not reported by an event: see Port.HEARD.
-        port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        port = Port.from_xml(device.opened)
         stage = _resume_stage(earlier, port)
         self._session = HostSession(
             maximum=settings.ovirt_maximum,
@@ -117,7 +116,7 @@ class OvirtChannel:
     def agent_changed(self, connected: bool) -> None:
         """Libvirt's own agent is on another channel."""
 
-    def connection_renewed(self) -> None:
+    def reports_lost(self) -> None:
         """Our own connection went on, and what the agent says on it."""
 
     def port_seen(self, opened: bool | None) -> None:
@@ -188,7 +187,7 @@ class OvirtChannel:
             async with asyncio.timeout(timeout_s):
                 await completion
         except TimeoutError as error:
-            raise NoAnswerError(f"no completion within {timeout_s:g} s", timeout_s) from error
+            raise NoAnswerError(f"no completion within {timeout_s:g} s") from error
         finally:
             del self._completions[reply_id]
         return {"done": True}
@@ -200,6 +199,8 @@ class OvirtChannel:
                 raise MessageNotAllowedError(refusal)
             raise NotSentError("the channel is not connected")
         self._session.send(message, arguments)
+        if not self._flush():
+            raise NoAnswerError("the connection broke while it was being sent")
         self._update()
 
     def _complete(self, reply_id: str) -> None:
@@ -210,7 +211,7 @@ class OvirtChannel:
     def _give_up_completions(self, why: str) -> None:
         for completion in self._completions.values():
             if not completion.done():
-                completion.set_exception(NoAnswerError(f"no completion: {why}", 0.0))
+                completion.set_exception(NoAnswerError(f"no completion: {why}"))
 
     # What the attachment tells.
 
@@ -246,14 +247,15 @@ class OvirtChannel:
         self._timer.set(self._deadline)
         self._changed()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Write what the session has to say; false when not all of it will arrive."""
         data, connection = self._session.data_to_send(), self._attachment.connection
-        if data and connection is not None:
-            connection.send(data)
+        queued = not data or (connection is not None and connection.send(data))
         if self._spoke_here or not self._session.port_open or connection is None or not connection.unread_bytes():
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = self._clock.now()
+        return queued
 
     @property
     def _deadline(self) -> float:

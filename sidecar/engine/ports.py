@@ -79,7 +79,9 @@ class Hypervisor(Protocol):
     async def is_record_intact(self, uuid: UUID, agreement: Agreement) -> bool:
         """Whether live XML and configuration (where there is one) hold this record."""
 
-    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call_agent(
+        self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         """Send one command to the QEMU guest agent whose channel libvirt holds; returns the agent's reply as it came.
 
         One call at a time a domain, in a pool of its own. libvirt cannot take a command back: one whose caller's time
@@ -90,19 +92,21 @@ class Hypervisor(Protocol):
             request: The command as JSON.
             answer_s: How long the agent may take for its reply once the command was sent, in whole seconds rounded up.
             wait_s: How long the caller waits in all.
+            wanted: Asked in another thread right before the command goes out: whether it still should.
             suspect: The agent is known to hang: calls to such agents share a few workers of their own.
 
         Raises:
             CommandFailedError: The agent answered with an error.
-            AgentDisconnectedError: The agent is not connected, or the domain is paused.
+            AgentDisconnectedError: The agent is not connected, the domain is paused, or it is not wanted any more.
             AgentPoisonedError: See there.
             AgentBusyError: Earlier calls did not end within ``wait_s``.
             JobHeldError: Another client's agent job did not end in libvirt's own time (30 s); nothing was sent.
-            NoAnswerError: No answer in time, or the agent went away.
+            AgentLeftError: The agent went away before it answered.
+            NoAnswerError: No answer in time.
             BadReplyError: An answer that libvirt could not pass on, of over 4 MiB for instance.
-            DomainGoneError: The domain runs no more.
+            DomainGoneError: The domain runs no more; nothing was sent.
             HypervisorDownError: The connection is down; nothing was sent.
-            HypervisorError: Anything else; it may have run.
+            OutcomeUnknownError: Libvirt failed with the command under way.
         """
 
 
@@ -122,8 +126,12 @@ class Connection(Protocol):
 class ByteConnection(Connection, Protocol):
     """A connection that carries bytes as they are."""
 
-    def send(self, data: bytes) -> None:
-        """Queue bytes; the queue is bounded, and a connection whose peer does not read is closed."""
+    def send(self, data: bytes) -> bool:
+        """Queue bytes; the queue is bounded, and a connection whose peer does not read is closed.
+
+        Returns:
+            Whether they were queued: false, the connection is over, and none of them will arrive whole.
+        """
 
 
 class QgaConnection(Connection, Protocol):
@@ -132,7 +140,7 @@ class QgaConnection(Connection, Protocol):
     async def call(self, request: str, wait_s: float) -> str:
         """Send one command and return its reply as JSON; one call at a time.
 
-        Whoever answers is synchronised with first when ``forget_sync`` was called, on a new connection, and after
+        Whoever answers is synchronised with first when ``lose_agent`` was called, on a new connection, and after
         every call that was not answered. A command with an ``id`` (text) is answered by the reply with that ``id``, one
         without by the first reply without.
 
@@ -140,13 +148,14 @@ class QgaConnection(Connection, Protocol):
             AgentUnsynchronizedError: The synchronisation, which is part of ``wait_s``, did not succeed.
             AgentDisconnectedError: The connection is over; nothing was sent.
             AgentBusyError: An earlier call did not end within ``wait_s``; nothing was sent.
-            NoAnswerError: No answer within ``wait_s``, or the connection ended.
+            AgentLeftError: The connection ended, or ``lose_agent`` was called, before it answered.
+            NoAnswerError: No answer within ``wait_s``.
             UncorrelatedReplyError: The command has an ``id``, and a reply came that has none.
             BadReplyError: A reply of over 1 MiB.
         """
 
-    def forget_sync(self) -> None:
-        """Another agent may answer from now on."""
+    def lose_agent(self) -> None:
+        """Whoever answered is gone, and another may answer from now on: a call that waits ends."""
 
 
 class Dialer(Protocol):

@@ -8,8 +8,8 @@ libvirt's may have a command of its own answered: that guarantee is weaker (docs
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import msgspec
@@ -19,9 +19,10 @@ from sidecar.errors import (
     AgentUnsynchronizedError,
     BadReplyError,
     CommandFailedError,
+    NoAnswerError,
     UncorrelatedReplyError,
 )
-from sidecar.protocol.guest_text import clean_value
+from sidecar.protocol.guest_text import VALUES_LIMIT, clean_value
 from sidecar.protocol.qga_report import Report, read_report
 from sidecar.protocol.qga_wire import NONCE_LIMIT, is_unsupported, parse_nonce, parse_reply, render_command
 
@@ -51,55 +52,84 @@ class QgaAgent:
         self._turn = asyncio.Lock()
         self._knows_id = True
 
-    async def ask(self) -> Report:
+    async def ask(self, begin: Callable[[], None]) -> Report:
         """What the agent is and may be asked; also finds out whether it knows ``id``.
+
+        ``begin`` is called when nobody else's command is under way any more.
 
         Raises:
             CommandFailedError: The agent does not answer ``guest-info``; see ``is_unsupported``.
             BadReplyError: It answers something else.
         """
         async with self._my_turn(ASK_WAIT_S) as end:
-            self._knows_id = True
+            begin()
+            knows_id, result = True, await self._ask_with_id(end)
+            if result is None:
+                knows_id, result = False, await self._converse("guest-info", None, ANSWER_S, end, with_id=False)
+            report = read_report(result)
+            self._knows_id = knows_id
+        return report
+
+    async def _ask_with_id(self, end: float) -> msgspec.Raw | None:
+        """``None``: the agent knows no ``id``. A single odd line may be somebody's late word, so it is asked twice."""
+        for _ in range(2):
             try:
-                result = await self._ask_with_id(end)
-            except (CommandFailedError, UncorrelatedReplyError) as error:
-                if isinstance(error, CommandFailedError) and is_unsupported(error):
+                return await self._converse("guest-info", None, ANSWER_S, end, with_id=True)
+            except UncorrelatedReplyError:
+                continue
+            except CommandFailedError as error:
+                if is_unsupported(error):
                     raise
-                self._knows_id = False
-                result = await self._converse("guest-info", None, ANSWER_S, end)
-        return read_report(result)
+        return None
 
-    async def _ask_with_id(self, end: float) -> msgspec.Raw:
-        """A single line without our ``id`` may be somebody's late word; who leaves it out twice does not know it."""
-        try:
-            return await self._converse("guest-info", None, ANSWER_S, end)
-        except UncorrelatedReplyError:
-            return await self._converse("guest-info", None, ANSWER_S, end)
-
-    async def execute(self, name: str, arguments: Mapping[str, object], answer_s: float, wait_s: float) -> object:
+    async def execute(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        answer_s: float,
+        wait_s: float,
+        *,
+        check: Callable[[], None],
+        ask_first: bool = False,
+    ) -> object:
         """Send a command; returns its result as JSON values, every text in it cleaned.
+
+        Args:
+            name: The command.
+            arguments: Its arguments.
+            answer_s: How long the agent may take.
+            wait_s: How long the caller waits in all.
+            check: Called when the turn is the command's; what it raises ends it unsent.
+            ask_first: Send it only to an agent that has answered another command just now.
 
         Raises:
             MessageNotAllowedError: The arguments are no JSON, or too large; nothing was sent.
             AgentBusyError: Earlier commands did not end within ``wait_s``; nothing was sent.
+            AgentUnsynchronizedError: The agent did not take part in what goes before the command; nothing was sent.
             CommandFailedError: The agent answered with an error.
-            AgentUnsynchronizedError: It knows no ``id``, and did not give our number back; nothing was sent.
             BadReplyError: It answered something that cannot be taken for the answer, or is too much of it.
         """
         render_command(name, arguments, None)
         async with self._my_turn(wait_s) as end:
-            result = await self._converse(name, arguments, answer_s, end)
+            check()
+            if ask_first:
+                with _before_the_command():
+                    await self._converse("guest-info", None, ANSWER_S, end, with_id=self._knows_id)
+            result = await self._converse(name, arguments, answer_s, end, with_id=self._knows_id)
+        _require_moderate(result)
         if len(result) > LARGE_REPLY_CHARACTERS:
             return await asyncio.to_thread(_decode, result)
         return _decode(result)
 
     async def _converse(
-        self, name: str, arguments: Mapping[str, object] | None, answer_s: float, end: float
+        self, name: str, arguments: Mapping[str, object] | None, answer_s: float, end: float, *, with_id: bool
     ) -> msgspec.Raw:
-        if self._knows_id:
+        if with_id:
             return await self._exchange(name, arguments, secrets.token_hex(16), answer_s, end)
         nonce = secrets.randbelow(NONCE_LIMIT - 1) + 1
-        if parse_nonce(await self._exchange("guest-sync", {"id": nonce}, None, ANSWER_S, end)) != nonce:
+        with _before_the_command():
+            echoed = parse_nonce(await self._exchange("guest-sync", {"id": nonce}, None, ANSWER_S, end))
+        if echoed != nonce:
             raise AgentUnsynchronizedError("the agent did not give our number back")
         return await self._exchange(name, arguments, None, answer_s, end)
 
@@ -123,6 +153,22 @@ class QgaAgent:
             yield end
         finally:
             self._turn.release()
+
+
+@contextmanager
+def _before_the_command() -> Iterator[None]:
+    """What fails here fails before the caller's own command was sent."""
+    try:
+        yield
+    except (NoAnswerError, BadReplyError, CommandFailedError) as error:
+        raise AgentUnsynchronizedError(f"before the command was sent: {error}") from error
+
+
+def _require_moderate(result: msgspec.Raw) -> None:
+    """Small containers cost hundreds of bytes each once they are built: refuse to build too many."""
+    raw = bytes(result)
+    if sum(raw.count(sign) for sign in (b"[", b"{", b",")) > VALUES_LIMIT:
+        raise BadReplyError(f"a result of more than {VALUES_LIMIT} values")
 
 
 def _decode(result: msgspec.Raw) -> object:

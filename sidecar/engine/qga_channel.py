@@ -1,23 +1,27 @@
 """A channel that speaks the QGA dialect: asks the agent when its session wants to, and sends commands for others."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer
 from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
 from sidecar.engine.qga_lines import Line
-from sidecar.engine.settings import Surroundings
+from sidecar.engine.settings import Surroundings, Way
 from sidecar.errors import (
+    AgentBusyError,
+    AgentDisconnectedError,
     AgentError,
-    AgentPoisonedError,
-    AgentUnsynchronizedError,
+    AgentLeftError,
     BadReplyError,
     CommandFailedError,
     HypervisorError,
     MessageNotAllowedError,
     NoAnswerError,
+    OutcomeUnknownError,
     Refusal,
 )
 from sidecar.protocol.qga_commands import QGA_COMMANDS
@@ -59,13 +63,13 @@ class QgaChannel:
         changed: Callable[[], None],
     ) -> None:
         """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
-        self.device = device
+        self.device, self.way = device, line.way
         self._line, self._label, self._surroundings, self._clock = line, label, surroundings, clock
         self._changed = changed
+        self._libvirt_reports = line.way is Way.LIBVIRT
         settings = surroundings.settings
         earlier = read_view(recorded)
-        # What the XML says is known but not reported by an event: see Port.HEARD.
-        port = {None: Port.UNKNOWN, True: Port.HEARD, False: Port.CLOSED}[device.opened]
+        port = Port.from_xml(device.opened)
         stage = resume_stage(None if earlier is None else earlier.state, port)
         self._session = QgaSession(
             maximum=settings.qga_maximum,
@@ -81,6 +85,7 @@ class QgaChannel:
         self._agent = QgaAgent(self._call)
         self._timer = GuestTimer(clock, self._update)
         self._group: asyncio.TaskGroup | None = None
+        self._closed = True
         self._asking: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self._complained = False
@@ -99,21 +104,23 @@ class QgaChannel:
 
     def port_changed(self, opened: bool) -> None:
         """See ``Channel``; libvirt reports its own agent's end by ``agent_changed``, when it can be spoken to."""
-        if not self._line.through_libvirt:
+        if not self._libvirt_reports:
             self._end_changed(opened)
 
     def agent_changed(self, connected: bool) -> None:
         """See ``Channel``."""
-        if self._line.through_libvirt:
+        if self._libvirt_reports:
             self._end_changed(connected)
 
     def _end_changed(self, opened: bool) -> None:
+        agent = self._session.round
         if opened:
-            self._line.meet_agent()
             self._session.port_opened(self._clock.now())
         else:
             self._session.port_closed(self._clock.now())
             self._left.set()
+        if self._session.round != agent:
+            self._line.lose_agent()
         self._update()
 
     def port_seen(self, opened: bool | None) -> None:
@@ -122,14 +129,12 @@ class QgaChannel:
             self._session.port_seen(opened, self._clock.now())
             self._update()
 
-    def connection_renewed(self) -> None:
+    def reports_lost(self) -> None:
         """See ``Channel``."""
         self._session.lose_track()
 
     def clock_changed(self) -> None:
         """See ``Channel``."""
-        if not self._clock.running:
-            self._left.set()
         self._update()
 
     def settings_changed(self) -> None:
@@ -139,18 +144,17 @@ class QgaChannel:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """See ``Channel``."""
-        self._group = group
+        self._group, self._closed = group, False
         self._line.start(group, self._connected, self._disconnected)
         self._update()
 
     def close(self) -> None:
         """See ``Channel``."""
-        self._group = None
+        self._closed = True
         self._timer.cancel()
         if self._asking is not None:
             self._asking.cancel()
         self._line.close()
-        self._left.set()
 
     # What the line tells.
 
@@ -178,7 +182,7 @@ class QgaChannel:
     @property
     def _may_ask(self) -> bool:
         """What hinders us now calls ``_update`` when it does so no more."""
-        return self._group is not None and self._asking is None and self._clock.running and self._line.ready
+        return not self._closed and self._asking is None and self._clock.running and self._line.ready
 
     def _ask(self) -> None:
         assert self._group is not None
@@ -187,13 +191,20 @@ class QgaChannel:
 
     def _asked(self, _task: asyncio.Task[None]) -> None:
         self._asking = None
-        if self._group is not None:
+        if not self._closed:
             self._update()
 
     async def _negotiate(self, number: int) -> None:
         begun = self._clock.now()
+
+        def begin() -> None:
+            nonlocal begun
+            begun = self._clock.now()
+            if self._closed or self._session.round != number:
+                raise AgentDisconnectedError("another agent may be there now")
+
         try:
-            report = await self._agent.ask()
+            report = await self._agent.ask(begin)
         except (AgentError, HypervisorError) as error:
             waited_s = self._clock.now() - begun  # the guest's: while it stood, it could not answer
             if waited_s >= _ALMOST * ANSWER_S and self._line.give_way_if_unread():
@@ -211,7 +222,12 @@ class QgaChannel:
             logger.warning("%s: bad input, further like it is not logged: %s", self._label, error)
 
     async def _call(self, request: str, answer_s: float, wait_s: float) -> str:
-        return await self._line.call(request, answer_s, wait_s, suspect=self._session.suspect)
+        agent = self._session.round
+
+        def wanted() -> bool:
+            return not self._closed and self._session.round == agent
+
+        return await self._line.call(request, answer_s, wait_s, wanted=wanted, suspect=self._session.suspect)
 
     # Sending for others.
 
@@ -222,7 +238,8 @@ class QgaChannel:
     async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
         """See ``Channel``: the result as JSON values, ``None`` for a command that succeeds without an answer.
 
-        Such a command has succeeded when the agent or the guest's CPUs went away, and no error came.
+        Such a command goes to an agent that has just answered another, and has succeeded when the agent goes away and
+        no error came.
 
         Raises:
             MessageNotAllowedError: It may not be sent; nothing was.
@@ -233,62 +250,62 @@ class QgaChannel:
             JobHeldError: Another client holds the agent; nothing was sent.
             HypervisorError: See its kinds.
         """
-        refusal = self.refuse(message)
-        if refusal is not None:
-            raise MessageNotAllowedError(refusal)
-        begun = self._clock.now()
+        self._require_sendable(message)
+        agent = self._session.round
         try:
             if not QGA_COMMANDS[message].answers:
                 await self._send_silent(message, arguments, timeout_s)
                 return None
-            result = await self._agent.execute(message, arguments, timeout_s, timeout_s)
-        except AgentError as error:
-            self._learn(error, self._clock.now() - begun)
+            check = partial(self._require_sendable, message)
+            result = await self._agent.execute(message, arguments, timeout_s, timeout_s, check=check)
+        except (AgentError, OutcomeUnknownError) as error:
+            if _hints_at_change(error) and self._session.round == agent:
+                self._doubt(left=isinstance(error, AgentLeftError))
             raise
         if message in _RELISTING:
-            self._session.doubt(self._clock.now())
-            self._update()
+            self._doubt()
         return result
 
-    def _learn(self, error: AgentError, waited_s: float) -> None:
-        """What a failed command shows of the agent; what it only hints at the agent is asked about."""
-        if isinstance(error, NoAnswerError | AgentUnsynchronizedError) and waited_s >= _ALMOST * ANSWER_S:
-            self._session.silence(self._clock.now())
-        elif _hints_at_change(error):
-            self._session.doubt(self._clock.now())
+    def _doubt(self, *, left: bool = False) -> None:
+        """What we know of the agent may be wrong: it is asked, and what it answers, or not, counts."""
+        self._session.doubt(self._clock.now(), left=left)
         self._update()
 
     async def _send_silent(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> None:
-        self._left.clear()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
-        left = loop.create_task(self._left.wait())
-        command = loop.create_task(self._agent.execute(message, arguments, min(FAILURE_S, timeout_s), timeout_s))
+        """The agent that was just asked goes, and said nothing against it: so it did what it was told."""
+        end = asyncio.get_running_loop().time() + timeout_s
+        answer_s = min(FAILURE_S, timeout_s)
+        check = partial(self._begin_silent, message)
         try:
-            await asyncio.wait([command, left], return_when=asyncio.FIRST_COMPLETED)
-            if left.done() or _answered(command):
-                return
-            await asyncio.wait([left], timeout=max(0.0, end - loop.time()))
-            if not left.done():
-                raise NoAnswerError(f"no error came, and the guest is as it was after {timeout_s:g} s", 0.0)
-        finally:
-            for task in (command, left):
-                task.cancel()
-            await asyncio.gather(command, left, return_exceptions=True)
+            await self._agent.execute(message, arguments, answer_s, timeout_s, check=check, ask_first=True)
+        except AgentLeftError:
+            return
+        except NoAnswerError as error:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(end):
+                    await self._left.wait()
+            if not self._left.is_set():
+                text = f"no error came, and the guest is as it was after {timeout_s:g} s"
+                raise NoAnswerError(text) from error
+
+    def _begin_silent(self, message: str) -> None:
+        self._require_sendable(message)
+        self._left.clear()
+
+    def _require_sendable(self, message: str) -> None:
+        """To be asked again when a command's turn comes: much may have happened while it waited for it."""
+        if self._closed:
+            raise AgentDisconnectedError("the channel is gone")
+        refusal = self.refuse(message)
+        if refusal is not None:
+            raise MessageNotAllowedError(refusal)
 
 
-def _answered(command: asyncio.Task[object]) -> bool:
-    """Whether a command that need not answer did; raises what it ended with, unless that is silence."""
-    error = command.exception()
-    if error is not None and not isinstance(error, NoAnswerError):
-        raise error
-    return error is None
-
-
-def _hints_at_change(error: AgentError) -> bool:
+def _hints_at_change(error: AgentError | OutcomeUnknownError) -> bool:
+    """Whether a failed command lets us doubt what we know of its agent."""
     if isinstance(error, CommandFailedError):
         return is_unsupported(error)
-    return isinstance(error, NoAnswerError | BadReplyError | AgentPoisonedError | AgentUnsynchronizedError)
+    return not isinstance(error, AgentBusyError)
 
 
 def _agreed_release(view: ChannelView[str] | None) -> Release | None:

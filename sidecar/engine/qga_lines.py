@@ -11,15 +11,16 @@ from uuid import UUID
 
 from sidecar.engine.attachment import Attachment
 from sidecar.engine.ports import Dialer, Hypervisor, QgaConnection
+from sidecar.engine.settings import Way
 from sidecar.errors import AgentDisconnectedError
 from sidecar.protocol.states import Fault
 from sidecar.record.domain_xml import ChannelDevice
 
 
 class Line(Protocol):
-    """See the module. ``through_libvirt`` says whose reports tell of the guest's end."""
+    """See the module; whose reports tell of the guest's end depends on the ``way``."""
 
-    through_libvirt: bool
+    way: Way
 
     def start(
         self, group: asyncio.TaskGroup, connected: Callable[[], None], disconnected: Callable[[Fault], None]
@@ -33,11 +34,13 @@ class Line(Protocol):
     def ready(self) -> bool:
         """Whether anything can be said now, as far as our own end goes."""
 
-    async def call(self, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call(
+        self, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         """Send one command; see ``Hypervisor.call_agent`` and ``QgaConnection.call`` for what is raised."""
 
-    def meet_agent(self) -> None:
-        """Another agent may answer from now on."""
+    def lose_agent(self) -> None:
+        """Whoever answered is gone, and another may answer from now on."""
 
     def give_way_if_unread(self) -> bool:
         """Nothing was answered: if our bytes were not even read, another program has the channel, and we leave it."""
@@ -46,7 +49,7 @@ class Line(Protocol):
 class LibvirtLine:
     """The agent whose channel libvirt holds."""
 
-    through_libvirt = True
+    way = Way.LIBVIRT
     ready = True
 
     def __init__(self, hypervisor: Hypervisor, uuid: UUID) -> None:
@@ -60,12 +63,14 @@ class LibvirtLine:
     def close(self) -> None:
         """There is no connection of our own."""
 
-    async def call(self, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call(
+        self, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         """See ``Line``."""
-        return await self._hypervisor.call_agent(self._uuid, request, answer_s, wait_s, suspect=suspect)
+        return await self._hypervisor.call_agent(self._uuid, request, answer_s, wait_s, wanted=wanted, suspect=suspect)
 
-    def meet_agent(self) -> None:
-        """Libvirt synchronises by itself."""
+    def lose_agent(self) -> None:
+        """Libvirt ends its calls, and synchronises, by itself."""
 
     def give_way_if_unread(self) -> bool:
         """Libvirt is the one that is read."""
@@ -75,7 +80,7 @@ class LibvirtLine:
 class DirectLine:
     """An agent on a socket of its own, which is kept connected."""
 
-    through_libvirt = False
+    way = Way.DIRECT
 
     def __init__(self, device: ChannelDevice, pid: int, label: str, dialer: Dialer, *, was_anothers: bool) -> None:
         self._device, self._pid, self._label, self._dialer = device, pid, label, dialer
@@ -110,16 +115,18 @@ class DirectLine:
         """Whether there is a connection."""
         return self._connection is not None
 
-    async def call(self, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
-        """See ``Line``."""
+    async def call(
+        self, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
+        """See ``Line``; nothing is between the caller and the socket, so that what was wanted still is."""
         if self._connection is None:
             raise AgentDisconnectedError("the channel's socket is not connected")
         return await self._connection.call(request, min(answer_s, wait_s))
 
-    def meet_agent(self) -> None:
+    def lose_agent(self) -> None:
         """See ``Line``."""
         if self._connection is not None:
-            self._connection.forget_sync()
+            self._connection.lose_agent()
 
     def give_way_if_unread(self) -> bool:
         """See ``Line``."""

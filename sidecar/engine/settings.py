@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from sidecar.engine.clocks import utc_now
 from sidecar.engine.ports import Dialer, HostIdentity, Hypervisor
@@ -10,13 +11,17 @@ from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
 
 
+class Way(Enum):
+    """How a channel is spoken to."""
+
+    OVIRT = "in the oVirt dialect, over its socket"
+    LIBVIRT = "in the QGA dialect, through libvirt"
+    DIRECT = "in the QGA dialect, over its socket"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration as the engine needs it; seconds of guest time.
-
-    A channel that is neither in ``qga_channels`` (through libvirt) nor in ``qga_direct_channels`` speaks the oVirt
-    dialect.
-    """
+    """The configuration as the engine needs it; seconds of guest time."""
 
     ovirt_maximum: int
     responsive_s: float
@@ -25,6 +30,12 @@ class Settings:
     qga_absent_s: float = 120.0
     qga_channels: frozenset[str] = frozenset()
     qga_direct_channels: frozenset[str] = frozenset()
+
+    def find_way(self, channel: str) -> Way:
+        """How the channel of this name is spoken to; what is not named as a QGA channel speaks oVirt's dialect."""
+        if channel in self.qga_channels:
+            return Way.LIBVIRT
+        return Way.DIRECT if channel in self.qga_direct_channels else Way.OVIRT
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from sidecar.engine.qga_channel import QgaChannel
 from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
 from sidecar.engine.recorder import Recorder
 from sidecar.engine.sending import choose_channel
-from sidecar.engine.settings import Surroundings
+from sidecar.engine.settings import Surroundings, Way
 from sidecar.protocol.states import Reason
 from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
 from sidecar.record.domain_xml import ChannelDevice
@@ -86,14 +86,15 @@ class Stay:
 
     async def run(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
         """Attach to the channels and keep the record, until cancelled; closes every connection on the way out."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
                 group.create_task(self._recorder.run())
                 self.look(snapshot, came)
-        finally:
-            for channel in self._channels.values():
-                channel.close()
+                await asyncio.Event().wait()  # until we are cancelled, or one of the tasks fails
+            finally:
+                for channel in self._channels.values():
+                    channel.close()
 
     @property
     def expected(self) -> bool:
@@ -172,9 +173,13 @@ class Stay:
 
     def connection_renewed(self) -> None:
         """Libvirt was away; a look follows."""
-        for channel in self._channels.values():
-            channel.connection_renewed()
+        self.reports_lost()
         self._recorder.connection_renewed()
+
+    def reports_lost(self) -> None:
+        """What libvirt told of the channels' ends did not all reach us; a look follows."""
+        for channel in self._channels.values():
+            channel.reports_lost()
 
     # What others ask for.
 
@@ -230,7 +235,8 @@ class Stay:
 
     def _replace_channels(self, devices: tuple[ChannelDevice, ...]) -> None:
         for name, channel in list(self._channels.items()):
-            if not any(_same_socket(channel.device, device) for device in devices):
+            way = self._surroundings.settings.find_way(name)
+            if channel.way is not way or not any(_same_socket(channel.device, device) for device in devices):
                 del self._channels[name]
                 channel.close()
         for device in devices:
@@ -249,15 +255,16 @@ class Stay:
     def _make_channel(self, device: ChannelDevice, recorded: ChannelRow | None) -> Channel:
         settings, label = self._surroundings.settings, f"{self._label}: {device.name}"
         line: Line
-        if device.name in settings.qga_channels:
-            line = LibvirtLine(self._surroundings.hypervisor, self._uuid)
-        elif device.name in settings.qga_direct_channels:
-            busy = recorded is not None and recorded.reason == Reason.SOCKET_BUSY
-            line = DirectLine(device, self._pid, label, self._surroundings.dialer, was_anothers=busy)
-        else:
-            return OvirtChannel(
-                device, self._pid, label, self._surroundings, self._clock, recorded, self._channels_changed
-            )
+        match settings.find_way(device.name):
+            case Way.OVIRT:
+                return OvirtChannel(
+                    device, self._pid, label, self._surroundings, self._clock, recorded, self._channels_changed
+                )
+            case Way.LIBVIRT:
+                line = LibvirtLine(self._surroundings.hypervisor, self._uuid)
+            case Way.DIRECT:
+                busy = recorded is not None and recorded.reason == Reason.SOCKET_BUSY
+                line = DirectLine(device, self._pid, label, self._surroundings.dialer, was_anothers=busy)
         return QgaChannel(device, line, label, self._surroundings, self._clock, recorded, self._publish)
 
     def _channels_changed(self) -> None:

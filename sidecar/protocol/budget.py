@@ -2,6 +2,11 @@
 
 from collections import deque
 
+# A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts, refreshes or questions
+# a minute are more than any honest agent needs, and few enough for an XML write each.
+RENEGOTIATION_LIMIT = 6
+RENEGOTIATION_WINDOW_S = 60.0
+
 
 class Budget:
     """At most ``limit`` uses in any ``window_s`` seconds; time is passed in (monotonic seconds)."""

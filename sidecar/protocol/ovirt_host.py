@@ -21,18 +21,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
-from sidecar.protocol.budget import Budget
+from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse, render_message
 from sidecar.protocol.ovirt_reader import BadInputCode, Event, Heartbeat, OvirtReader
 from sidecar.protocol.ovirt_states import MOVES, Stage, Step
 from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
 from sidecar.protocol.versions import common_version
-
-# A guest may restart its agent, flap its version or its port as fast as it likes; six verdicts and six refreshes a
-# minute are more than any honest agent needs, and few enough for an XML write each.
-RENEGOTIATION_LIMIT = 6
-RENEGOTIATION_WINDOW_S = 60.0
 
 # QEMU reports an opening or closing of one port at most once a second, libvirt passes it on at once.
 REPORT_DELAY_S = 2.0

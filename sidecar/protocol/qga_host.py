@@ -26,7 +26,7 @@ from sidecar.errors import (
     RefusalCode,
     SidecarError,
 )
-from sidecar.protocol.budget import Budget
+from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
 from sidecar.protocol.qga_commands import NEGOTIATION_COMMANDS, QGA_COMMANDS
 from sidecar.protocol.qga_report import Report
 from sidecar.protocol.qga_states import MOVES, Stage, Step
@@ -36,13 +36,11 @@ from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.releases import Release
 from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
 
-# A guest may open and close its end as fast as it likes; QEMU tells once a second at most, and we ask six times a
-# minute.
-RENEGOTIATION_LIMIT = 6
-RENEGOTIATION_WINDOW_S = 60.0
-
 # libvirt changes the live XML and tells of it at the same time: a report that comes later is of another opening.
 SAME_REPORT_S = 0.2
+
+# For how long a worker of those that hang is the one to ask it: a little longer than the last pause.
+SUSPECT_S = 70.0
 
 # An agent that cannot be judged is asked again after a second, and twice as long each time, up to a minute.
 ASK_AGAIN_FIRST_S = 1.0
@@ -89,7 +87,7 @@ class QgaSession:
         self._heard_at = now
         self._untracked = self._postponed = False
         self._pause_s = ASK_AGAIN_FIRST_S
-        self._flapping_until = -_INFINITY
+        self._flapping_until = self._suspect_until = -_INFINITY
         self._renegotiations = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._now = now
         self._ask_at = _INFINITY
@@ -115,8 +113,8 @@ class QgaSession:
 
     @property
     def suspect(self) -> bool:
-        """Whether the agent did not answer the last time."""
-        return self._stage is Stage.SILENT
+        """Whether the agent kept somebody waiting lately: reopening its end does not clear it of that."""
+        return self._now < self._suspect_until
 
     def refuse(self, name: str) -> Refusal | None:
         """Why this command may not go to the agent now; ``None``: it may."""
@@ -148,6 +146,8 @@ class QgaSession:
         if self._port is not Port.HEARD or now >= self._heard_at + SAME_REPORT_S:
             self._last_agreed = None
             self._meet_agent()
+        elif self._ask_at < _INFINITY:
+            self._ask_at = now  # we asked before libvirt was ready to
         self._port = Port.OPEN
 
     def port_closed(self, now: float) -> None:
@@ -213,6 +213,11 @@ class QgaSession:
         """Whether ``guest-info`` is to be asked now."""
         return self._now >= self._ask_at
 
+    @property
+    def round(self) -> int:
+        """Another number for each agent that may be there."""
+        return self._round
+
     def begin_round(self) -> int:
         """The agent is being asked; returns the number by which its answer is taken."""
         if self._postponed:
@@ -220,11 +225,14 @@ class QgaSession:
         self._ask_at, self._postponed = _INFINITY, False
         return self._round
 
-    def doubt(self, now: float) -> None:
-        """A call ended in a way that lets us doubt what we know of the agent: ask it."""
+    def doubt(self, now: float, *, left: bool = False) -> None:
+        """A call ended in a way that lets us doubt what we know of the agent: ask it.
+
+        ``left``: it went away, which is mostly reported in a moment.
+        """
         self._now = now
         if self.port_open:
-            self._ask_at = min(self._ask_at, now)
+            self._ask_at = min(self._ask_at, now + ASK_AGAIN_FIRST_S if left else now)
 
     def receive_report(self, number: int, report: Report, now: float) -> None:
         """``guest-info`` was answered; ``number`` is that of ``begin_round``."""
@@ -244,16 +252,11 @@ class QgaSession:
         self._now = now
         if number != self._round:
             return
+        if step in (Step.SILENCE, Step.JOB_HELD):
+            self._suspect_until = now + SUSPECT_S
         if step is not None:
             self._conclude(step)
         if step is not Step.BLOCKED:
-            self._ask_again()
-
-    def silence(self, now: float) -> None:
-        """A call to the agent, whoever made it, was not answered in good time."""
-        self._now = now
-        if self.port_open and not self.suspect:
-            self._conclude(Step.SILENCE)
             self._ask_again()
 
     def _ask_again(self) -> None:

@@ -85,7 +85,7 @@ def _moves() -> Mapping[tuple[Stage, Step], Stage]:
     moves |= {(stage, Step.POISONED): Stage.POISONED for stage in _OPEN}
     moves |= {(stage, Step.BAD_REPLY): Stage.MISREPLIED for stage in _OPEN}
     # Somebody else's job tells nothing about the agent: what is known of it stands.
-    moves |= {(stage, Step.JOB_HELD): Stage.JOB_HELD for stage in (Stage.UNHEARD, Stage.FLAPPING)}
+    moves |= {(stage, Step.JOB_HELD): Stage.JOB_HELD for stage in (Stage.UNHEARD, Stage.FLAPPING, Stage.SILENT)}
     moves |= {(Stage.UNHEARD, Step.OVERDUE): Stage.NOT_OPENED}
     was_there = (*_JUDGED, Stage.UNJUDGED, Stage.CLOSED, Stage.SILENT, Stage.MISREPLIED, Stage.CUT)
     moves |= {(stage, Step.BUSY): Stage.BUSY for stage in {*Stage} - {*was_there, Stage.YIELDED}}

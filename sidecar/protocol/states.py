@@ -84,6 +84,11 @@ class Port(Enum):
     HEARD = "open, known by what it said or by the XML; the report of its opening may still follow"
     OPEN = "reported open"
 
+    @classmethod
+    def from_xml(cls, opened: bool | None) -> "Port":
+        """What the live XML shows: known, but not reported by an event."""
+        return {None: cls.UNKNOWN, True: cls.HEARD, False: cls.CLOSED}[opened]
+
     @property
     def open(self) -> bool:
         """Whether the end is known to be open."""

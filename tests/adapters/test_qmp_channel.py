@@ -22,6 +22,7 @@ from sidecar.engine.ports import Dialer, QgaConnection
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
+    AgentLeftError,
     BadReplyError,
     ChannelUnreachableError,
     ForeignSocketError,
@@ -215,7 +216,7 @@ class TestOldAgents:
     async def test_complaint_about_the_sentinel(self, agent: QgaServer, channel: QmpChannel) -> None:
         agent.complains = True
         for _ in range(3):
-            channel.forget_sync()
+            channel.lose_agent()
             assert await call(channel) == {}
         assert agent.commands == [SYNC, "guest-ping"] * 3
         assert channel.dropped_lines == 0
@@ -224,32 +225,36 @@ class TestOldAgents:
 class TestSync:
     async def test_anew_when_told_so(self, agent: QgaServer, channel: QmpChannel) -> None:
         await call(channel)
-        channel.forget_sync()
+        channel.lose_agent()
         await call(channel)
         assert agent.commands == [SYNC, "guest-ping"] * 2
 
-    async def test_forgotten_during_a_call(self, agent: QgaServer, channel: QmpChannel) -> None:
-        agent.handlers["guest-ping"] = lambda _: channel.forget_sync()
-        await call(channel)
-        await call(channel)
+    async def test_lost_during_a_call(self, agent: QgaServer, channel: QmpChannel) -> None:
+        agent.handlers["guest-ping"] = lambda _: channel.lose_agent()
+        with pytest.raises(AgentLeftError):
+            await channel.call(command(), PATIENCE_S)
+        del agent.handlers["guest-ping"]
+        assert await call(channel) == {}
         assert agent.commands == [SYNC, "guest-ping"] * 2
 
-    async def test_forgotten_during_the_sync(self, agent: QgaServer, channel: QmpChannel) -> None:
+    async def test_lost_during_the_sync(self, agent: QgaServer, channel: QmpChannel) -> None:
         echo, times = agent.handlers[SYNC], iter([True, False])
 
         def forget_once(arguments: dict[str, object]) -> object:
             if next(times):
-                channel.forget_sync()
+                channel.lose_agent()
             return echo(arguments)
 
         agent.handlers[SYNC] = forget_once
+        with pytest.raises(AgentDisconnectedError):
+            await channel.call(command(), PATIENCE_S)
         await call(channel)
         assert agent.commands == [SYNC, SYNC, "guest-ping"]
 
     async def test_sentinel_and_message_come_in_pieces(self, agent: QgaServer, channel: QmpChannel) -> None:
         agent.manners = split
         for _ in range(3):
-            channel.forget_sync()
+            channel.lose_agent()
             assert await call(channel) == {}
         assert channel.dropped_lines == 0
 
@@ -273,7 +278,7 @@ class TestSync:
     async def test_stale_replies_are_not_the_command_s(self, agent: QgaServer, channel: QmpChannel) -> None:
         await agent.say(line_of({"return": "stale"}), line_of({"return": "stale", "id": "mine"}))
         assert await call(channel) == {}
-        channel.forget_sync()
+        channel.lose_agent()
         await agent.say(
             line_of({"return": "stale"}), error_line("CommandNotFound", f"The command {SYNC} has not been found")
         )
@@ -299,9 +304,8 @@ class TestNoAnswer:
         await call(channel)
         agent.handlers["guest-ping"] = lambda _: "late"
         agent.go.clear()
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoAnswerError):
             await channel.call(command(command_id=None), SOON_S)
-        assert caught.value.waited_s == SOON_S
         agent.handlers["guest-ping"] = lambda _: "prompt"
         agent.go.set()
         assert await call(channel, command_id=None) == "prompt"
@@ -326,9 +330,8 @@ class TestNoAnswer:
 
     async def test_agent_hangs_up_meanwhile(self, agent: QgaServer, channel: QmpChannel) -> None:
         agent.manners = hanging_up
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(AgentLeftError):
             await channel.call(command(), PATIENCE_S)
-        assert 0 <= caught.value.waited_s < PATIENCE_S / 2
         await channel.wait_closed()
         with pytest.raises(NotSentError):
             await channel.call(command(), PATIENCE_S)
@@ -397,9 +400,8 @@ class TestNoAnswer:
         waiting = asyncio.create_task(channel.call(command(), PATIENCE_S))
         await wait_until(lambda: "guest-ping" in agent.commands)
         channel.close()
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(AgentLeftError):
             await waiting
-        assert caught.value.waited_s < PATIENCE_S / 2
         with pytest.raises(NotSentError):
             await channel.call(command(), PATIENCE_S)
 
@@ -447,7 +449,7 @@ class TestTwoCallers:
             *(channel.call(command(), PATIENCE_S) for _ in range(3)), return_exceptions=True
         )
         assert [type(outcome) for outcome in outcomes] == [
-            NoAnswerError,
+            AgentLeftError,
             AgentDisconnectedError,
             AgentDisconnectedError,
         ]
@@ -459,7 +461,7 @@ class TestTooMuchSaid:
         await agent.say(line * 3)
         assert await call(channel) == {}
         agent.manners = before(line)
-        channel.forget_sync()
+        channel.lose_agent()
         assert await call(channel, command_id=None) == {}
         assert channel.dropped_lines >= 5
 
@@ -468,7 +470,7 @@ class TestTooMuchSaid:
         await agent.say(line * 3)
         assert await call(channel) == {}
         agent.manners = before(line)
-        channel.forget_sync()
+        channel.lose_agent()
         assert await call(channel) == {}
         assert channel.dropped_lines == 0
 

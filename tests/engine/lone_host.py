@@ -145,6 +145,8 @@ class LoneHost:
 
     def end(self, domain: FakeDomain) -> None:
         """QEMU is gone, and libvirt says so."""
+        domain.port.agent = None
+        domain.port.left.set()
         self.hypervisor.domains.pop(domain.uuid, None)
         self.event(domain, Happening.STOPPED)
 

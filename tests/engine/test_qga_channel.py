@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import AgentBusyError, NoAnswerError
+from sidecar.errors import AgentBusyError, AgentLeftError, NoAnswerError
 from sidecar.protocol.qga_commands import QGA_COMMANDS
 from sidecar.protocol.releases import Release
 from sidecar.record.agreement import ChannelRow
@@ -92,8 +92,7 @@ class TestAsking:
     @both_ways
     async def test_an_agent_of_before_id_is_synchronised_with_before_each_command(self, lone: LoneQga) -> None:
         agent = await agreed(lone, FakeQga("2.12.0", knows_id=False))
-        with_id = ["guest-info"] * (2 if lone.direct else 1)  # libvirt passes the refusal on at once
-        assert agent.commands() == [*with_id, "guest-sync", "guest-info"]
+        assert agent.commands() == ["guest-info", "guest-info", "guest-sync", "guest-info"]
         agent.received.clear()
         assert await lone.channel.send("guest-get-time", {}, 5) == {}
         assert agent.commands() == ["guest-sync", "guest-get-time"]
@@ -140,6 +139,14 @@ class TestAsking:
         assert lone.verdict()[2] == "flapping"
         await settle(200)
         assert lone.verdict() == ("agreed", "7.2", None)
+
+    async def test_asked_before_libvirt_was_ready_to(self) -> None:
+        async with LoneQga().running() as lone:
+            lone.channel.port_seen(True)  # the XML shows it, and libvirt's own connection is not up yet
+            await settle(0.05)
+            lone.open()
+            await settle(0.05)
+            assert lone.verdict() == ("agreed", "7.2", None)
 
 
 class TestWhatNoEventTells:
@@ -233,11 +240,11 @@ class TestWhatNoEventTells:
             await agreed(lone)
             row = lone.channel.row
             lone._serve(FakeQga("10.0.0"))
-            lone.channel.connection_renewed()
+            lone.channel.reports_lost()
             lone.channel.port_seen(True)
             await settle(0.1)
             assert lone.verdict() == ("agreed", "10.0", None)
-            lone.channel.connection_renewed()
+            lone.channel.reports_lost()
             lone.channel.port_seen(False)
             assert lone.verdict() == ("lost", "0", "port-closed")
             assert row != lone.channel.row
@@ -253,6 +260,36 @@ class TestWhatNoEventTells:
             lone.start_clock()
             await settle(2)
             assert lone.verdict() == ("agreed", "7.2", None)
+
+
+class TestLeaving:
+    """An agent that leaves while a command is under way ends it, and the next agent is asked at once."""
+
+    @both_ways
+    async def test_in_the_middle_of_a_command(self, lone: LoneQga) -> None:
+        agent = await agreed(lone)
+        agent.silent = True
+        sending = asyncio.create_task(lone.channel.send("guest-exec", {}, 600))
+        await settle(1)
+        lone.close()
+        with pytest.raises(AgentLeftError):
+            await sending
+        await agreed(lone, FakeQga("10.0.2"))
+
+    @both_ways
+    async def test_in_the_middle_of_being_asked(self, lone: LoneQga) -> None:
+        lone.open(FakeQga(silent=True))
+        await settle(0.2)
+        lone.close()
+        await settle(0.2)
+        await agreed(lone, FakeQga("10.0.2"))
+
+    @both_ways
+    async def test_when_everything_ends_with_it(self, lone: LoneQga) -> None:
+        lone.open(FakeQga(silent=True))
+        await settle(0.2)
+        lone.close()
+        lone.open(FakeQga())  # asked as soon as the question to the other one is over, unless we are over before
 
 
 class TestDirect:

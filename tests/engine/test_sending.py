@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from sidecar.engine.notices import AgentNotice, Happening
+from sidecar.engine.domain import INBOX_LIMIT
+from sidecar.engine.notices import AgentNotice, Happening, LookNotice, PortNotice
 from sidecar.errors import (
     AgentDisconnectedError,
+    AgentUnsynchronizedError,
     BadReplyError,
     CommandFailedError,
     DomainGoneError,
@@ -56,6 +59,10 @@ class Talk:
         return name.encode() in self.guest.heard
 
 
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth else []
+
+
 @asynccontextmanager
 async def talking(agent: FakeQga | None = None, era: Era = Era.V1_0_16) -> AsyncIterator[Talk]:
     async with LoneHost().running() as host:
@@ -86,6 +93,33 @@ async def test_no_such_domain() -> None:
         await settle(0.1)
         with pytest.raises(DomainGoneError):
             await talk.send("guest-ping")
+
+
+async def test_what_was_told_while_too_much_was_told_is_found_out() -> None:
+    async with talking() as talk:
+        talk.host.hypervisor.delays_s["inspect_domain"] = 10.0
+        talk.host.tell(LookNotice(talk.domain.uuid))
+        await settle(0.1)
+        for _ in range(INBOX_LIMIT):
+            talk.host.tell(PortNotice(talk.domain.uuid, "nobody's", True))
+        newer = FakeQga("5.2.0", blocked={"guest-exec"})
+        talk.domain.port.agent = newer
+        talk.domain.channels = tuple(replace(device, opened=True) for device in talk.domain.channels)
+        talk.host.tell(AgentNotice(talk.domain.uuid, False))
+        talk.host.tell(AgentNotice(talk.domain.uuid, True))
+        await settle(30)
+        assert newer.asked == 1
+        assert talk.host.verdict(talk.domain, QGA) == ("agreed", "5.2", None)
+
+
+async def test_a_channel_whose_dialect_is_changed_is_spoken_to_anew() -> None:
+    async with talking() as talk:
+        settings = talk.host.surroundings.settings
+        talk.host.engine.reconfigure(replace(settings, qga_channels=frozenset(), qga_direct_channels=frozenset({NEW})))
+        talk.host.tell(LookNotice(talk.domain.uuid))
+        await settle(7)
+        assert talk.host.row(talk.domain, NEW).dialect == "qga"
+        assert talk.host.row(talk.domain, QGA).dialect == "ovirt"
 
 
 class TestGate:
@@ -141,7 +175,7 @@ class TestQga:
                     await talk.send("guest-get-host-name")
             assert await talk.send("guest-get-host-name") == {}
 
-    @pytest.mark.parametrize("result", [[0] * 200_000, "[" * 40 + "]" * 40])
+    @pytest.mark.parametrize("result", [[0] * 200_000, [[]] * 60_000, [{}] * 60_000, nested(40)])
     async def test_a_result_that_is_too_much(self, result: object) -> None:
         nested: object = []
         for _ in range(40):
@@ -207,6 +241,69 @@ class TestQga:
                 await talk.send("guest-ping")
 
 
+class TestQueued:
+    """What waits for its turn is looked at again when that comes."""
+
+    async def queue_behind_a_hanging_command(
+        self, talk: Talk, message: str, **arguments: object
+    ) -> asyncio.Task[object]:
+        talk.agent.silent = True
+        hanging = asyncio.create_task(talk.send("guest-exec", 60.0))
+        hanging.add_done_callback(lambda task: task.exception())
+        await settle(1)
+        queued = asyncio.create_task(talk.send(message, 60.0))
+        await settle(1)
+        return queued
+
+    async def test_another_agent_is_asked_before_it_is_told_anything(self) -> None:
+        async with talking() as talk:
+            queued = await self.queue_behind_a_hanging_command(talk, "guest-set-user-password")
+            talk.close_agent()
+            newer = FakeQga(blocked={"guest-set-user-password"})
+            talk.domain.port.agent = newer
+            talk.host.tell(AgentNotice(talk.domain.uuid, True))
+            with pytest.raises(MessageNotAllowedError):
+                await queued
+            await settle(1)
+            assert newer.commands() == ["guest-info"]
+
+    async def test_another_process_of_qemu_gets_nothing(self) -> None:
+        async with talking() as talk:
+            queued = await self.queue_behind_a_hanging_command(talk, "guest-get-osinfo")
+            talk.host.event(talk.domain, Happening.STOPPED)
+            await settle(0.01)
+            newer = talk.domain.port.agent = FakeQga()
+            talk.domain.port.left.set()
+            with pytest.raises(AgentDisconnectedError):
+                await queued
+            assert "guest-get-osinfo" not in newer.commands()
+
+    async def test_a_frozen_guest_is_not_told_what_waited_behind_the_freeze(self) -> None:
+        async with talking() as talk:
+            freeze = asyncio.create_task(talk.send("guest-fsfreeze-freeze"))
+            await settle(0.001)
+            again = asyncio.create_task(talk.send("guest-fsfreeze-thaw"))
+            assert (await freeze, await again) == (1, 1)
+
+    async def test_a_shutdown_that_was_never_sent_did_not_succeed(self) -> None:
+        async with talking() as talk:
+            queued = await self.queue_behind_a_hanging_command(talk, "guest-shutdown")
+            talk.close_agent()
+            with pytest.raises(MessageNotAllowedError):
+                await queued
+            assert "guest-shutdown" not in talk.agent.commands()
+
+    async def test_a_hanging_agent_is_not_told_to_shut_down(self) -> None:
+        async with talking() as talk:
+            talk.agent.silent = True
+            sending = asyncio.create_task(talk.send("guest-shutdown", 30.0))
+            await settle(1)
+            talk.host.event(talk.domain, Happening.SUSPENDED)
+            with pytest.raises(AgentUnsynchronizedError):
+                await sending
+            assert "guest-shutdown" not in talk.agent.commands()
+
+
 class TestSilentCommands:
     async def test_success_is_that_the_guest_goes(self) -> None:
         async with talking() as talk:
@@ -241,6 +338,14 @@ class TestOvirt:
             assert await talk.send("lock-screen") is None
             await settle(0.1)
             assert talk.heard("lock-screen")
+
+    async def test_what_qemu_does_not_read_is_not_called_sent(self) -> None:
+        async with talking() as talk:
+            talk.host.socket(talk.domain).reading = False
+            ends = await asyncio.gather(
+                *(talk.send("login", password="y" * 4096) for _ in range(20)), return_exceptions=True
+            )
+            assert any(isinstance(end, NoAnswerError) for end in ends)
 
     async def test_completion(self) -> None:
         async with talking() as talk:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sidecar.errors import (
+    AgentLeftError,
     AgentUnsynchronizedError,
     ChannelUnreachableError,
     ForeignSocketError,
@@ -35,13 +36,15 @@ class FakeConnection:
         self._socket, self._receive_data = socket, receive_data
         self._closed = asyncio.Event()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
         if not self.open:
-            return
+            return False
         self.unread += data
         if len(self.unread) > SEND_LIMIT_BYTES:
             self.close()
+            return False
         self._socket.serve_soon()
+        return True
 
     def unread_bytes(self) -> int:
         return len(self.unread) if self.open else 0
@@ -68,6 +71,7 @@ class FakeQgaConnection:
     def __init__(self, connection: FakeConnection, socket: "FakeSocket") -> None:
         self._connection, self._socket = connection, socket
         self._synced = False
+        self._lost = asyncio.Event()
         self.syncs = 0
 
     async def call(self, request: str, wait_s: float) -> str:
@@ -84,26 +88,28 @@ class FakeQgaConnection:
         if reply is None:
             self._synced = False
             await self._wait(wait_s)
-            raise NoAnswerError("no answer", wait_s)
+            raise NoAnswerError("no answer")
         if "id" in json.loads(request) and "id" not in json.loads(reply):
             self._synced = False
             raise UncorrelatedReplyError("a reply without the id")
         return reply
 
     async def _wait(self, wait_s: float) -> None:
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._connection.wait_closed()
-        except TimeoutError:
-            return
-        raise NoAnswerError("the connection ended", 0.0)
+        self._lost.clear()
+        ends = [asyncio.ensure_future(end) for end in (self._connection.wait_closed(), self._lost.wait())]
+        done, pending = await asyncio.wait(ends, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        for end in pending:
+            end.cancel()
+        if done:
+            raise AgentLeftError("the connection ended, or the agent has gone")
 
     @property
     def _served(self) -> bool:
         return bool(self._socket.clients) and self._socket.clients[0] is self._connection
 
-    def forget_sync(self) -> None:
+    def lose_agent(self) -> None:
         self._synced = False
+        self._lost.set()
 
     def unread_bytes(self) -> int:
         return self._connection.unread_bytes()

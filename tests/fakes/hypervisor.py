@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sidecar.engine.notices import DomainNotice, RecordNotice
 from sidecar.engine.ports import Activity, DomainSnapshot
-from sidecar.errors import DomainGoneError, HypervisorDownError, JobHeldError
+from sidecar.errors import AgentDisconnectedError, DomainGoneError, HypervisorDownError, JobHeldError
 from sidecar.record.agreement import Agreement, Origin
 from sidecar.record.domain_xml import ChannelDevice
 from tests.fakes.qga_agent import FakeAgentPort
@@ -148,9 +148,13 @@ class FakeHypervisor:
         else:
             asyncio.get_running_loop().call_later(self.echo_after_s, self._notify, RecordNotice(uuid))
 
-    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call_agent(
+        self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         await self._take_time("call_agent", uuid)
         domain = self._domain(uuid)
+        if not wanted():
+            raise AgentDisconnectedError("not wanted any more")
         running = domain.activity is Activity.RUNNING
         return await domain.port.call(request, answer_s, wait_s, suspect, running)
 

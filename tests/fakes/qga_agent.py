@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sidecar.errors import (
     AgentDisconnectedError,
+    AgentLeftError,
     AgentPoisonedError,
     CommandFailedError,
     JobHeldError,
@@ -138,7 +139,7 @@ class FakeAgentPort:
         if self.job_held:
             await asyncio.sleep(min(30.0, wait_s))
             if wait_s < 30:
-                raise NoAnswerError("no answer", wait_s)
+                raise NoAnswerError("no answer")
             raise JobHeldError("cannot acquire state change lock")
         reply = self.agent.answer(request)
         await asyncio.sleep(LATENCY_S)
@@ -149,8 +150,8 @@ class FakeAgentPort:
                 async with asyncio.timeout(patience_s - LATENCY_S):
                     await self.left.wait()
             except TimeoutError:
-                raise NoAnswerError("no answer", patience_s) from None
-            raise NoAnswerError("disappeared", LATENCY_S)
+                raise NoAnswerError("no answer") from None
+            raise AgentLeftError("disappeared")
         return _through_libvirt(reply)
 
 

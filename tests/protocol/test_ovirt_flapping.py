@@ -1,6 +1,6 @@
 import pytest
 
-from sidecar.protocol.ovirt_host import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S
+from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S
 from sidecar.protocol.states import ChannelView, Reason, State
 from tests.protocol.host_sessions import REFRESH, api_version, connected, heartbeat, new_session, sent, state_of
 

@@ -140,7 +140,8 @@ def test_a_guest_that_thaws_is_judged(before: tuple[Report, ...]) -> None:
 
 def test_an_agent_that_was_silent_until_it_told_that_it_is_frozen_keeps_what_was_agreed() -> None:
     session = answered(HEALTHY)
-    session.silence(1.0)
+    session.doubt(1.0)
+    session.fail(session.begin_round(), Step.SILENCE, 1.0)
     assert passed(session) == set()
     session.receive_report(session.begin_round(), FROZEN, 2.0)
     assert session.view == FROZEN_VIEW
@@ -299,10 +300,6 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def doubt(self) -> None:
         self.session.doubt(self.now)
-
-    @rule()
-    def silence(self) -> None:
-        self.session.silence(self.now)
 
     @invariant()
     def agreed_is_the_lower_of_both(self) -> None:

@@ -70,7 +70,6 @@ def test_nobody_is_asked_before_the_end_opens(port: Port) -> None:
     session = new_session(port)
     session.tick(100.0)
     session.doubt(100.0)
-    session.silence(100.0)
     assert session.view == WAITING
     assert (session.port_open, session.ask_due, due_at(session)) == (False, False, 120.0)
     session.port_opened(101.0)
@@ -372,21 +371,32 @@ def test_a_doubt_does_not_wait_for_the_next_time_nor_put_it_off() -> None:
 def test_a_call_that_is_not_answered_ends_the_agreement_and_the_agent_is_asked_again() -> None:
     session = agreed()
     assert not session.suspect
-    session.silence(5.0)
+    session.doubt(5.0)
+    answer(session, Step.SILENCE, 5.0)
     assert session.view == ChannelView(State.LOST, "0", "7.2.22", "10.0", Reason.AGENT_SILENT)
     assert (session.suspect, due_at(session)) == (True, 6.0)
-    session.silence(5.5)  # another call of the same time tells nothing new
-    assert due_at(session) == 6.0
     answer(session, Step.SILENCE, 6.0)
     assert due_at(session) == 8.0
     answer(session, HEALTHY, 8.0)
-    assert (session.view, session.suspect) == (AGREED, False)
+    assert session.view == AGREED
+
+
+def test_who_kept_us_waiting_is_not_cleared_of_it_by_reopening_nor_by_one_answer() -> None:
+    session = agreed()
+    session.doubt(5.0)
+    answer(session, Step.SILENCE, 5.0)
+    session.port_closed(6.0)
+    session.port_opened(7.0)
+    answer(session, HEALTHY, 7.0)
+    assert session.suspect
+    session.tick(76.0)
+    assert not session.suspect
 
 
 def test_an_agent_that_answers_after_all_is_not_asked_once_more() -> None:
     session = new_session()
     number = session.begin_round()
-    session.silence(1.0)  # somebody else's call
+    session.doubt(1.0)  # somebody else's call
     session.receive_report(number, HEALTHY, 1.5)
     assert (session.view, due_at(session)) == (AGREED, NEVER)
 
@@ -394,7 +404,6 @@ def test_an_agent_that_answers_after_all_is_not_asked_once_more() -> None:
 def test_who_has_gone_is_not_silent() -> None:
     session = agreed()
     session.port_closed(1.0)
-    session.silence(2.0)
     session.doubt(2.0)
     assert state_of(session) == (State.LOST, Reason.PORT_CLOSED)
     assert due_at(session) == NEVER

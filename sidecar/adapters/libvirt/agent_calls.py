@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -25,10 +26,12 @@ from sidecar.adapters.libvirt.calls import is_alive, translated
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
+    AgentLeftError,
     AgentPoisonedError,
     BadReplyError,
     CommandFailedError,
     DomainGoneError,
+    HypervisorDownError,
     JobHeldError,
     NoAnswerError,
     OutcomeUnknownError,
@@ -66,12 +69,17 @@ class AgentCalls:
         for pool in (self._workers, self._suspect_workers):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def call(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call(
+        self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         """See ``Hypervisor.call_agent``."""
         begun = asyncio.get_running_loop().time()
         await self._wait_for_earlier(uuid, begun + wait_s)
         pool = self._suspect_workers if suspect else self._workers
-        running = pool.submit(self._call_blocking, uuid, request, answer_s)
+        try:
+            running = pool.submit(self._call_blocking, uuid, request, answer_s, wanted)
+        except RuntimeError as error:  # the pool is shut down
+            raise HypervisorDownError("the daemon is stopping") from error
         calling = self._calling[uuid] = asyncio.wrap_future(running)
         calling.add_done_callback(partial(self._forget, uuid))
         try:
@@ -79,9 +87,11 @@ class AgentCalls:
         except TimeoutError as error:
             if running.cancel():
                 raise AgentBusyError(f"no worker was free for {wait_s:g} s") from error
-            raise NoAnswerError(f"no answer within {wait_s:g} s", wait_s) from error
-        except asyncio.CancelledError:
-            running.cancel()  # if it has not begun, it never will
+            raise NoAnswerError(f"no answer within {wait_s:g} s") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if running.cancel() and (task is None or not task.cancelling()):  # if it has not begun, it never will
+                raise HypervisorDownError("the daemon is stopping") from error
             raise
 
     async def _wait_for_earlier(self, uuid: UUID, end: float) -> None:
@@ -96,12 +106,12 @@ class AgentCalls:
         if not calling.cancelled():
             calling.exception()  # whoever wanted it may be gone, and then nobody else takes it
 
-    def _call_blocking(self, uuid: UUID, request: str, answer_s: float) -> str:
+    def _call_blocking(self, uuid: UUID, request: str, answer_s: float, wanted: Callable[[], bool]) -> str:
         with translated(None):
             opened = libvirt.open(self._uri)
         with closing(opened) as connection, translated(connection):
             connection.setKeepAlive(self._keepalive_s, _KEEPALIVE_COUNT)
-            return call_agent(connection, uuid, request, answer_s)
+            return call_agent(connection, uuid, request, answer_s, wanted)
 
 
 async def _wait_until(end: float, calling: "asyncio.Future[str]") -> str:
@@ -109,11 +119,13 @@ async def _wait_until(end: float, calling: "asyncio.Future[str]") -> str:
         return await asyncio.shield(calling)
 
 
-def call_agent(connection: Any, uuid: UUID, request: str, answer_s: float) -> str:
+def call_agent(connection: Any, uuid: UUID, request: str, answer_s: float, wanted: Callable[[], bool]) -> str:
     """One command over this connection; see ``Hypervisor.call_agent``."""
     domain = connection.lookupByUUIDString(str(uuid))
     begun = time.monotonic()
     timeout = min(max(1, math.ceil(answer_s)), ANSWER_LIMIT_S)
+    if not wanted():
+        raise AgentDisconnectedError("another agent may be there now")
     try:
         return str(libvirt_qemu.qemuAgentCommand(domain, request, timeout, 0))
     except (UnicodeError, SystemError) as error:
@@ -122,16 +134,15 @@ def call_agent(connection: Any, uuid: UUID, request: str, answer_s: float) -> st
     except libvirt.libvirtError as error:
         if not is_alive(connection):
             raise OutcomeUnknownError(f"the connection broke during a command: {error}") from error
-        known = _judge(error, domain, json.loads(request)["execute"], time.monotonic() - begun)
-        if known is None:
-            raise
-        raise known from error
+        raise _judge(error, domain, json.loads(request)["execute"], time.monotonic() - begun) from error
 
 
-def _judge(error: libvirt.libvirtError, domain: Any, command: str, took_s: float) -> SidecarError | None:
-    """What libvirt's error means; ``None`` when it is about no agent."""
+def _judge(error: libvirt.libvirtError, domain: Any, command: str, took_s: float) -> SidecarError:
+    """What libvirt's error means for a command that it was given."""
     text = error.get_error_message() or ""
     match error.get_error_code():
+        case libvirt.VIR_ERR_NO_DOMAIN:
+            return DomainGoneError(text)
         case libvirt.VIR_ERR_OPERATION_INVALID:
             return AgentDisconnectedError("the domain is paused") if domain.isActive() else DomainGoneError(text)
         case libvirt.VIR_ERR_OPERATION_TIMEOUT:
@@ -141,33 +152,38 @@ def _judge(error: libvirt.libvirtError, domain: Any, command: str, took_s: float
         case libvirt.VIR_ERR_RPC:
             return BadReplyError("a reply over libvirt's limit of 4 MiB")
         case libvirt.VIR_ERR_INTERNAL_ERROR:
-            return _judge_failure(text, command, domain, took_s)
+            return _judge_failure(text, command, domain)
         case code if code in _UNANSWERED:
-            return _judge_silence(text, domain, took_s)
-    return None
+            return _judge_silence(text, command, domain, took_s)
+        case libvirt.VIR_ERR_SYSTEM_ERROR:
+            return BadReplyError(f"libvirt's connection to the agent failed: {clean_line(text)}")
+    return OutcomeUnknownError(clean_line(text))
 
 
-def _judge_failure(text: str, command: str, domain: Any, took_s: float) -> SidecarError:
+def _judge_failure(text: str, command: str, domain: Any) -> SidecarError:
     """The agent's own error, whose class libvirt drops; the agent's, or QEMU's, end; or a reply that cannot be read."""
     named = f"'{command}': "
     if named in text and (_FAILED in text or "json" not in text):
         return CommandFailedError(clean_line(text.partition(named)[2]))
     if not _shows_connected(domain):
-        return NoAnswerError("the agent went away", took_s)
+        return AgentLeftError("the agent went away")
     return BadReplyError(f"libvirt cannot use the reply: {clean_line(text)}")
 
 
-def _judge_silence(text: str, domain: Any, took_s: float) -> SidecarError:
+def _judge_silence(text: str, command: str, domain: Any, took_s: float) -> SidecarError:
     """Not connected, given up, or asked and not answered: libvirt has one code for all three.
 
-    Its words tell when they are English; otherwise how quick it was, and what the live XML shows of the channel.
+    Its words tell when they are English; otherwise how quick it was, and what the live XML shows of the channel. That
+    is good enough for ``guest-info``, which changes nothing.
     """
     if "not connected" in text:
         return AgentDisconnectedError("the agent is not connected")
-    poisoned = "due to an error" in text
-    if poisoned or (took_s < REFUSAL_S and "disappeared" not in text and _shows_connected(domain)):
+    if "disappeared" in text:
+        return AgentLeftError("the agent went away")
+    quick = command == "guest-info" and took_s < REFUSAL_S
+    if "due to an error" in text or (quick and _shows_connected(domain)):
         return AgentPoisonedError("libvirt has given up its connection to the agent")
-    return NoAnswerError(f"no answer: {clean_line(text)}", took_s)
+    return NoAnswerError(f"no answer: {clean_line(text)}")
 
 
 def _shows_connected(domain: Any) -> bool:

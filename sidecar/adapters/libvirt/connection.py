@@ -234,11 +234,13 @@ class Libvirt:
         writing.add_done_callback(partial(self._forget_write, uuid))
         await asyncio.shield(writing)
 
-    async def call_agent(self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, suspect: bool) -> str:
+    async def call_agent(
+        self, uuid: UUID, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
+    ) -> str:
         """See ``Hypervisor``."""
         if self._handle is None:
             raise HypervisorDownError("no connection to libvirt")
-        return await self._agent_calls.call(uuid, request, answer_s, wait_s, suspect=suspect)
+        return await self._agent_calls.call(uuid, request, answer_s, wait_s, wanted=wanted, suspect=suspect)
 
     def _forget_write(self, uuid: UUID, writing: asyncio.Future[None]) -> None:
         if self._writing.get(uuid) is writing:
