@@ -13,7 +13,8 @@ from sidecar.engine.ports import ByteConnection
 from sidecar.engine.qga_agent import QgaAgent
 from sidecar.errors import AgentError
 from sidecar.protocol.ovirt_host import HostSession
-from sidecar.protocol.qga_host import QgaSession, judge_failure
+from sidecar.protocol.qga_host import QgaSession
+from sidecar.protocol.qga_states import judge_failure
 from sidecar.protocol.releases import Release
 from sidecar.protocol.states import ChannelView, Dialect, Port, State
 

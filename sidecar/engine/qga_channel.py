@@ -25,8 +25,8 @@ from sidecar.errors import (
     Refusal,
 )
 from sidecar.protocol.qga_commands import QGA_COMMANDS
-from sidecar.protocol.qga_host import QgaSession, judge_failure, resume_stage
-from sidecar.protocol.qga_states import Step
+from sidecar.protocol.qga_host import QgaSession
+from sidecar.protocol.qga_states import Step, judge_failure, resume_stage
 from sidecar.protocol.qga_wire import is_unsupported
 from sidecar.protocol.releases import Release
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State

@@ -161,8 +161,9 @@ class HostSession:
     def port_closed(self, now: float) -> None:
         """QEMU reports that the guest closed its end."""
         self._now = now
+        if self._port is not Port.CLOSED:
+            self._refreshed = False  # what we said may have gone to an agent that is gone
         if self.port_open:
-            self._refreshed = False  # what we said went to an agent that is gone
             self._forget(Step.CLOSED)
         self._port = Port.CLOSED
 

@@ -15,26 +15,14 @@ to be asked now, ``deadline`` for when it wants to be told the time, and ``view`
 monotonic seconds of a clock that stands still while the domain does.
 """
 
-from sidecar.errors import (
-    AgentPoisonedError,
-    AgentUnsynchronizedError,
-    BadReplyError,
-    CommandFailedError,
-    JobHeldError,
-    NoAnswerError,
-    Refusal,
-    RefusalCode,
-    SidecarError,
-)
+from sidecar.errors import Refusal
 from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
-from sidecar.protocol.qga_commands import NEGOTIATION_COMMANDS, QGA_COMMANDS
+from sidecar.protocol.qga_gate import refuse_command
 from sidecar.protocol.qga_report import Report
 from sidecar.protocol.qga_states import MOVES, Stage, Step
 from sidecar.protocol.qga_versions import common_release
-from sidecar.protocol.qga_wire import is_unsupported
-from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.releases import Release
-from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
+from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, advance
 
 # libvirt changes the live XML and tells of it at the same time: a report that comes later is of another opening.
 SAME_REPORT_S = 0.2
@@ -118,24 +106,7 @@ class QgaSession:
 
     def refuse(self, name: str) -> Refusal | None:
         """Why this command may not go to the agent now; ``None``: it may."""
-        command, view = QGA_COMMANDS.get(name), self.view
-        if command is None:
-            return Refusal(RefusalCode.NOT_IN_TABLE, name, "not in the command table", agreed=view.version)
-        if name in NEGOTIATION_COMMANDS:
-            return Refusal(RefusalCode.NEGOTIATION_ONLY, name, "only the negotiation itself sends it")
-        if self._stage not in _AGREED or self._latest is None:
-            return refuse_unagreed(name, view)
-        if command.since > self._version:
-            why = f"came with QEMU {command.since}, agreed is {self._version}"
-            return Refusal(RefusalCode.VERSION_TOO_LOW, name, why, str(command.since), view.version, view.reason)
-        if name not in self._latest.enabled:
-            why = "the agent does not list it as enabled"
-            if self._stage is Stage.FROZEN:
-                why += ": the guest is frozen; thaw it with guest-fsfreeze-thaw"
-            elif command.platforms:
-                why += f" (it is there on {command.platforms})"
-            return Refusal(RefusalCode.NOT_ENABLED, name, why, str(command.since), view.version, view.reason)
-        return None
+        return refuse_command(name, self.view, self._version, self._latest)
 
     # The guest's end.
 
@@ -325,33 +296,3 @@ class QgaSession:
         self._now = now
         if now >= self._overdue_at:
             self._conclude(Step.OVERDUE)
-
-
-def resume_stage(state: State | None, port: Port) -> Stage:
-    """Where a negotiation goes on after a restart of ours, by what was on record: an end that is not open now."""
-    if port.open or state in (None, State.WAITING):
-        return Stage.UNHEARD
-    if state is State.ABSENT:
-        return Stage.NOT_OPENED
-    return Stage.CLOSED if state is State.LOST or port is Port.CLOSED else Stage.UNHEARD
-
-
-def judge_failure(error: SidecarError, *, answered_in_time: bool) -> Step | None:
-    """What it shows of the agent that asking it failed so; ``None``: nothing.
-
-    ``answered_in_time``: what came, whatever it was, came before the time that an agent has was over.
-    """
-    match error:
-        case CommandFailedError() if is_unsupported(error):
-            return Step.BLOCKED
-        case CommandFailedError() | BadReplyError():
-            return Step.BAD_REPLY
-        case AgentPoisonedError():
-            return Step.POISONED
-        case JobHeldError():
-            return Step.JOB_HELD
-        case NoAnswerError() | AgentUnsynchronizedError() if not answered_in_time:
-            return Step.SILENCE
-        case AgentUnsynchronizedError():
-            return Step.BAD_REPLY
-    return None

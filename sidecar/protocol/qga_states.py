@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
-from sidecar.protocol.states import Reason, State
+from sidecar.errors import (
+    AgentPoisonedError,
+    AgentUnsynchronizedError,
+    BadReplyError,
+    CommandFailedError,
+    JobHeldError,
+    NoAnswerError,
+    SidecarError,
+)
+from sidecar.protocol.qga_wire import is_unsupported
+from sidecar.protocol.states import Port, Reason, State
 
 
 class Stage(Enum):
@@ -98,3 +108,33 @@ def _moves() -> Mapping[tuple[Stage, Step], Stage]:
 
 MOVES = _moves()
 """Every legal move: (stage, step) to the stage that follows; ``states.advance`` applies it."""
+
+
+def resume_stage(state: State | None, port: Port) -> Stage:
+    """Where a negotiation goes on after a restart of ours, by what was on record: an end that is not open now."""
+    if port.open or state in (None, State.WAITING):
+        return Stage.UNHEARD
+    if state is State.ABSENT:
+        return Stage.NOT_OPENED
+    return Stage.CLOSED if state is State.LOST or port is Port.CLOSED else Stage.UNHEARD
+
+
+def judge_failure(error: SidecarError, *, answered_in_time: bool) -> Step | None:
+    """What it shows of the agent that asking it failed so; ``None``: nothing.
+
+    ``answered_in_time``: what came, whatever it was, came before the time that an agent has was over.
+    """
+    match error:
+        case CommandFailedError() if is_unsupported(error):
+            return Step.BLOCKED
+        case CommandFailedError() | BadReplyError():
+            return Step.BAD_REPLY
+        case AgentPoisonedError():
+            return Step.POISONED
+        case JobHeldError():
+            return Step.JOB_HELD
+        case NoAnswerError() | AgentUnsynchronizedError() if not answered_in_time:
+            return Step.SILENCE
+        case AgentUnsynchronizedError():
+            return Step.BAD_REPLY
+    return None

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from tests.lab.conftest import GuestFactory
-from tests.lab.domain_xml import DIRECT_QGA_PORT, QGA_PORT, GuestSpec, channel_path
+from tests.lab.domain_xml import DIRECT_QGA_PORT, QGA_PORT, RECORD_URI, GuestSpec, channel_path
 from tests.lab.guest import Guest
 from tests.lab.guest_qga import install_qga, make_freezable, qga_release, signal_qga, start_qga, stop_qga
 from tests.lab.host import Host
@@ -240,18 +240,32 @@ def test_stopped_agent_is_silent_and_comes_back(alpha: Host, start_daemon: Start
     wait_for_qga(guest, "agreed", "7.2", arrivals=1)
 
 
-def test_frozen_while_libvirtd_restarts(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
+def test_frozen_while_libvirtd_or_sidecard_restarts(
+    alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory
+) -> None:
     start_daemon("")
     guest = boot_guest(ONE_CHANNEL)
     first = wait_for_qga(guest, "agreed", "7.2")
     make_freezable(guest)
     alpha.virsh("domfsfreeze", guest.name)
     alpha.restart_libvirtd()
-    record = wait_for_qga(guest, "waiting", "0", "guest-frozen")
+    record = wait_for_qga(guest, "agreed", "7.2", "guest-frozen")
     assert record.qga["guest"] == first.qga["guest"], "who it is, libvirtd's restart or not"
+    alpha.stop_sidecard()
+    remove_warning(guest)
+    start_daemon("")
+    wait_for_qga(guest, "agreed", "7.2", "guest-frozen")
     alpha.virsh("domfsthaw", guest.name)
     record = wait_for_qga(guest, "agreed", "7.2")
     assert record.attributes == first.attributes
+
+
+def remove_warning(guest: Guest) -> None:
+    """What is seen after it is what the next daemon has found out."""
+    record = guest.record()
+    assert record is not None
+    plain = record.replace(' reason="guest-frozen"', "")
+    guest.here.virsh("metadata", guest.name, RECORD_URI, "--live", "--config", "--key", "sidecar", "--set", plain)
 
 
 def test_frozen_on_arrival(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:

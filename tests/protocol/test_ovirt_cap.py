@@ -83,3 +83,10 @@ def test_a_cap_does_not_wake_the_silent(maximum: int) -> None:
     session.tick(200.0)
     session.set_maximum(maximum, 201.0)
     assert state_of(session) == (State.LOST, Reason.AGENT_SILENT)
+
+
+def test_a_refresh_that_an_agent_took_with_it_is_said_again() -> None:
+    session = connected(0, Port.UNKNOWN)
+    session.port_closed(1.0)  # it had been open, and whoever was there may have read what we said
+    session.port_opened(2.0)
+    assert sent(session) == [{"__name__": "refresh"}]

@@ -1,7 +1,6 @@
 import pytest
 
-from sidecar.protocol.qga_host import resume_stage
-from sidecar.protocol.qga_states import MOVES, Stage, Step
+from sidecar.protocol.qga_states import MOVES, Stage, Step, resume_stage
 from sidecar.protocol.states import Port, Reason, State, advance
 
 # Stage by stage (rows) and step by step (columns), written out independently of the code; "." is refused.
