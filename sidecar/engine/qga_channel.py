@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from sidecar.engine.clocks import GuestClock
@@ -113,21 +113,26 @@ class QgaChannel:
             self._end_changed(connected)
 
     def _end_changed(self, opened: bool) -> None:
-        agent = self._session.round
-        if opened:
-            self._session.port_opened(self._clock.now())
-        else:
-            self._session.port_closed(self._clock.now())
-            self._left.set()
-        if self._session.round != agent:
-            self._line.lose_agent()
-        self._update()
+        with self._agent_may_change():
+            if opened:
+                self._session.port_opened(self._clock.now())
+            else:
+                self._session.port_closed(self._clock.now())
+                self._left.set()
 
     def port_seen(self, opened: bool | None) -> None:
         """See ``Channel``."""
         if opened is not None:
-            self._session.port_seen(opened, self._clock.now())
-            self._update()
+            with self._agent_may_change():
+                self._session.port_seen(opened, self._clock.now())
+
+    @contextlib.contextmanager
+    def _agent_may_change(self) -> Iterator[None]:
+        agent = self._session.round
+        yield
+        if self._session.round != agent:
+            self._line.lose_agent()
+        self._update()
 
     def reports_lost(self) -> None:
         """See ``Channel``."""
@@ -170,6 +175,8 @@ class QgaChannel:
 
     def _update(self) -> None:
         """After anything happened: settle, ask if it is time to, and set the next timer."""
+        if self._closed:
+            return
         now = self._clock.now()
         self._session.tick(now)
         self._entry.update(self._session.view, now)

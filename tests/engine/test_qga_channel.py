@@ -285,6 +285,16 @@ class TestLeaving:
         await agreed(lone, FakeQga("10.0.2"))
 
     @both_ways
+    async def test_a_command_that_fails_after_the_end_starts_nothing(self, lone: LoneQga) -> None:
+        agent = await agreed(lone)
+        agent.silent = True
+        sending = asyncio.create_task(lone.channel.send("guest-exec", {}, 3))
+        await settle(1)
+        lone.channel.close()
+        with pytest.raises(NoAnswerError):
+            await sending
+
+    @both_ways
     async def test_when_everything_ends_with_it(self, lone: LoneQga) -> None:
         lone.open(FakeQga(silent=True))
         await settle(0.2)
