@@ -160,10 +160,8 @@ def test_flapping_port(victim: Guest) -> None:
         victim.put("/opt/flap.py", FLAP.encode())
         victim.shell("setsid python3 /opt/flap.py >/dev/null 2>&1 &")
         wait_for(lambda: 'reason="flapping"' in (victim.record() or ""), 30, "the record to say flapping")
-        storm = writes()
-        assert storm <= 16, "each of the first openings and closings shows"
-        wait_for_openings(victim, 3)
-        assert writes() - storm <= 1
+        wait_for_openings(victim, 6)
+        assert writes() <= 7, "six of this channel's in a minute, and one of the other agent's"
     silence_qga(victim)
 
 
