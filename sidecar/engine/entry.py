@@ -7,7 +7,7 @@ from typing import Generic
 
 from sidecar.engine.clocks import GuestClock, render_time
 from sidecar.protocol.settling import Settling
-from sidecar.protocol.states import ChannelView, Dialect, VersionT
+from sidecar.protocol.states import ChannelView, Dialect, Reason, State, VersionT
 from sidecar.record.agreement import ChannelRow
 
 # A timer fires this much late, and so never a hair too early for the deadline it was set for: it would be set again and
@@ -82,3 +82,24 @@ class GuestTimer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+
+def read_view(
+    row: ChannelRow | None, dialect: Dialect, parse_version: Callable[[str], VersionT]
+) -> ChannelView[VersionT] | None:
+    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write.
+
+    ``parse_version`` raises ``ValueError`` for a text that is no version.
+    """
+    if row is None or row.dialect != dialect:
+        return None
+    try:
+        return ChannelView(
+            State(row.state),
+            parse_version(row.version),
+            None if row.guest is None else parse_version(row.guest),
+            parse_version(row.host),
+            None if row.reason is None else Reason(row.reason),
+        )
+    except ValueError:
+        return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sidecar.engine.attachment import Attachment
 from sidecar.engine.clocks import GuestClock
-from sidecar.engine.entry import Entry, GuestTimer
+from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.ports import ByteConnection
 from sidecar.engine.settings import Surroundings, Way
 from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
@@ -49,7 +49,7 @@ class OvirtChannel:
         self.device = device
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
         settings, dialer = surroundings.settings, surroundings.dialer
-        earlier = _read_view(recorded)
+        earlier = read_view(recorded, self.dialect, int)
         port = Port.from_xml(device.opened)
         stage = _resume_stage(earlier, port)
         self._session = HostSession(
@@ -289,19 +289,3 @@ def _resume_stage(earlier: ChannelView[int] | None, port: Port) -> Stage:
     if earlier is None or port is Port.HEARD:
         return Stage.UNHEARD
     return {State.LOST: Stage.CLOSED, State.ABSENT: Stage.NOT_OPENED}.get(earlier.state, Stage.UNHEARD)
-
-
-def _read_view(row: ChannelRow | None) -> ChannelView[int] | None:
-    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write."""
-    if row is None or row.dialect != Dialect.OVIRT:
-        return None
-    try:
-        return ChannelView(
-            State(row.state),
-            int(row.version),
-            None if row.guest is None else int(row.guest),
-            int(row.host),
-            None if row.reason is None else Reason(row.reason),
-        )
-    except ValueError:
-        return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from sidecar.engine.clocks import GuestClock
-from sidecar.engine.entry import Entry, GuestTimer
+from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
 from sidecar.engine.qga_lines import Line
 from sidecar.engine.settings import Surroundings, Way
@@ -29,7 +29,7 @@ from sidecar.protocol.qga_host import QgaSession
 from sidecar.protocol.qga_states import Step, judge_failure, resume_stage
 from sidecar.protocol.qga_wire import is_unsupported
 from sidecar.protocol.releases import Release
-from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
+from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, State
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
@@ -68,7 +68,7 @@ class QgaChannel:
         self._changed = changed
         self._libvirt_reports = line.way is Way.LIBVIRT
         settings = surroundings.settings
-        earlier = read_view(recorded)
+        earlier = read_view(recorded, self.dialect, str)
         port = Port.from_xml(device.opened)
         stage = resume_stage(None if earlier is None else earlier.state, port)
         self._session = QgaSession(
@@ -318,16 +318,5 @@ def _hints_at_change(error: AgentError | OutcomeUnknownError) -> bool:
 def _agreed_release(view: ChannelView[str] | None) -> Release | None:
     try:
         return Release.parse(view.version) if view is not None and view.state is State.AGREED else None
-    except ValueError:
-        return None
-
-
-def read_view(row: ChannelRow | None) -> ChannelView[str] | None:
-    """The settled view that a row of our own record stands for; ``None`` when it is not one that we write."""
-    if row is None or row.dialect != Dialect.QGA:
-        return None
-    try:
-        reason = None if row.reason is None else Reason(row.reason)
-        return ChannelView(State(row.state), row.version, row.guest, row.host, reason)
     except ValueError:
         return None

@@ -1,10 +1,7 @@
 """A guest agent on a real socket: polite, old, broken, hostile. Every trap of `qemu.qmp` has a test here."""
 
 import asyncio
-import contextlib
-import gc
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +9,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.adapters.qmp_channel import QmpChannel, dial_qga
-from sidecar.adapters.unix_channel import UnixDialer
-from sidecar.engine.ports import Dialer
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
     AgentLeftError,
-    ChannelUnreachableError,
-    ForeignSocketError,
     NoAnswerError,
     NotSentError,
     UncorrelatedReplyError,
@@ -38,7 +31,6 @@ from tests.adapters.qmp_rig import (  # noqa: F401 - fixtures among them
     wait_until,
 )
 from tests.fakes.qga_server import (
-    DEEP,
     SENTINEL,
     HangUp,
     QgaServer,
@@ -386,136 +378,3 @@ class TestTwoCallers:
             AgentDisconnectedError,
             AgentDisconnectedError,
         ]
-
-
-class TestEnd:
-    async def test_close_ends_it_for_every_waiter(self, agent: QgaServer) -> None:
-        channel = await dial_qga(str(agent.path), None)
-        waiters = [asyncio.create_task(channel.wait_closed()) for _ in range(3)]
-        await asyncio.sleep(0)
-        channel.close()
-        channel.close()
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(*waiters)
-            await channel.wait_closed()
-        assert channel.unread_bytes() == 0
-        channel.close()
-
-    async def test_agent_ends_it_for_every_waiter(self, agent: QgaServer) -> None:
-        channel = await dial_qga(str(agent.path), None)
-        await call(channel)
-        waiters = [asyncio.create_task(channel.wait_closed()) for _ in range(3)]
-        agent.hang_up()
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(*waiters)
-        channel.close()
-        assert channel.unread_bytes() == 0
-
-    @pytest.mark.parametrize("last", [b"", b"garbage", b"garbage\n", DEEP, b"\xff\xff", b'{"return": {}}'])
-    async def test_after_garbage(self, last: bytes, agent: QgaServer) -> None:
-        channel = await dial_qga(str(agent.path), None)
-        await agent.say(last)
-        agent.hang_up()
-        async with asyncio.timeout(PATIENCE_S):
-            await channel.wait_closed()
-
-    async def test_cancelled_waiter_ends_nothing(self, channel: QmpChannel) -> None:
-        waiting = asyncio.create_task(channel.wait_closed())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert await call(channel) == {}
-
-    @pytest.mark.parametrize("last", [b"", b"x", b"1\n" * 1000])
-    async def test_peer_that_hangs_up_at_once(self, last: bytes, tmp_path: Path) -> None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "raw"))
-        listener.listen()
-
-        def serve_once() -> None:
-            client, _ = listener.accept()
-            client.sendall(last)
-            client.close()
-
-        for _ in range(50):
-            serving = asyncio.get_running_loop().run_in_executor(None, serve_once)
-            channel = await dial_qga(str(tmp_path / "raw"), None)
-            async with asyncio.timeout(PATIENCE_S):
-                await channel.wait_closed()
-            await serving
-        listener.close()
-
-    @pytest.mark.parametrize("half", ["open", "shut"])
-    async def test_peer_that_does_not_read_cannot_hold_it(self, half: str, tmp_path: Path) -> None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "raw"))
-        listener.listen()
-        channel = await dial_qga(str(tmp_path / "raw"), None)
-        client, _ = listener.accept()
-        client.setblocking(False)
-        loop = asyncio.get_running_loop()
-
-        async def synchronise() -> None:
-            nonce = json.loads((await loop.sock_recv(client, 1 << 16))[1:])["arguments"]["id"]
-            await loop.sock_sendall(client, SENTINEL + line_of({"return": nonce}))
-
-        synchronising = asyncio.create_task(synchronise())
-        large = json.dumps({"execute": "guest-file-write", "arguments": {"buf-b64": "x" * 3_000_000}})
-        with pytest.raises(NoAnswerError):
-            await channel.call(large, SOON_S)
-        await synchronising
-        unread = channel.unread_bytes()
-        assert unread > 2_000_000
-        with pytest.raises(NotSentError, match="does not read"):
-            await channel.call(command(), PATIENCE_S)
-        assert channel.unread_bytes() == unread  # nothing piles up
-        if half == "shut":
-            client.shutdown(socket.SHUT_WR)  # we are told of the end, and could wait for ever to be read
-        else:
-            channel.close()
-        async with asyncio.timeout(PATIENCE_S):
-            await channel.wait_closed()
-        client.close()
-        listener.close()
-
-
-class TestDialling:
-    async def test_through_the_engine_s_port(self, agent: QgaServer) -> None:
-        dialer: Dialer = UnixDialer()
-        channel = await dialer.dial_qga(str(agent.path), os.getpid())
-        assert await call(channel) == {}
-        await finish(channel)
-
-    async def test_nobody_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ChannelUnreachableError):
-            await dial_qga(str(tmp_path / "nothing"), None)
-
-    async def test_another_process(self, agent: QgaServer) -> None:
-        with pytest.raises(ForeignSocketError):
-            await dial_qga(str(agent.path), os.getpid() + 1)
-        assert agent.requests == []
-
-    async def test_cancelled_at_any_moment(self, agent: QgaServer) -> None:
-        def open_files() -> int:
-            gc.collect()
-            return len(os.listdir("/proc/self/fd"))
-
-        await wait_until(lambda: agent.clients == 0)
-        files = open_files()
-        for turns in range(12):
-            dialling = asyncio.create_task(dial_qga(str(agent.path), None))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            dialling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await finish(await dialling)
-        await wait_until(lambda: open_files() == files)
-
-    async def test_the_library_fails(self, agent: QgaServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def fail(*_args: object, **_kwargs: object) -> None:
-            raise OSError("no")
-
-        monkeypatch.setattr(asyncio, "open_connection", fail)
-        with pytest.raises(ChannelUnreachableError):
-            await dial_qga(str(agent.path), None)
