@@ -165,7 +165,8 @@ def _judge_failure(text: str, command: str, domain: Any) -> SidecarError:
     named = f"'{command}': "
     if named in text and (_FAILED in text or "json" not in text):
         return CommandFailedError(clean_line(text.partition(named)[2]))
-    if not _shows_connected(domain):
+    # QEMU's end of the agent's socket is told to the caller before the live XML, and the domain's state, show it.
+    if "End of file" in text or not _shows_connected(domain):
         return AgentLeftError("the agent went away")
     return BadReplyError(f"libvirt cannot use the reply: {clean_line(text)}")
 
