@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.errors import Refusal, RefusalCode
 from sidecar.protocol.qga_commands import FROZEN_COMMANDS, QGA_COMMANDS
-from sidecar.protocol.qga_host import QgaSession
+from sidecar.protocol.qga_host import SAME_REPORT_S, QgaSession
 from sidecar.protocol.qga_report import Report, judge_report
 from sidecar.protocol.qga_states import Step
 from sidecar.protocol.releases import Release
@@ -220,6 +220,22 @@ class AnyOrder(RuleBasedStateMachine):
         self.asked: dict[int, bool] = {}  # each round's number, and whether its agent is still there
         self.last: Report | None = None
         self.judged: Report | None = None
+        self.heard_at = 0.0
+        self.remembered: tuple[str | None, Release] | None = None  # while its end was not seen closing
+
+    @property
+    def effective(self) -> Release | None:
+        """Of the list that could be judged, or, while it is frozen, of what the same agent had agreed before."""
+        if self.judged is not None:
+            return self.judged.release
+        if self.last is not None and self.remembered is not None and self.remembered[0] == self.last.offer is not None:
+            return self.remembered[1]
+        return None
+
+    def remember(self) -> None:
+        release = self.effective
+        if self.session.view.state is State.AGREED and self.last is not None and release is not None:
+            self.remembered = (self.last.offer, release)
 
     def forget(self) -> None:
         self.asked = dict.fromkeys(self.asked, False)
@@ -232,8 +248,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def port_opened(self) -> None:
-        if self.port is not Port.HEARD:
+        if self.port is not Port.HEARD or self.now >= self.heard_at + SAME_REPORT_S:
             self.forget()
+            self.remembered = None
         self.port = Port.OPEN
         self.session.port_opened(self.now)
 
@@ -241,7 +258,7 @@ class AnyOrder(RuleBasedStateMachine):
     def port_closed(self) -> None:
         if self.port.open:
             self.forget()
-        self.port = Port.CLOSED
+        self.port, self.remembered = Port.CLOSED, None
         self.session.port_closed(self.now)
 
     @rule(opened=st.booleans())
@@ -249,7 +266,8 @@ class AnyOrder(RuleBasedStateMachine):
         if opened != self.port.open or (opened and self.untracked):
             self.forget()
         if opened != self.port.open:
-            self.port = Port.HEARD if opened else Port.CLOSED
+            self.port, self.heard_at = (Port.HEARD, self.now) if opened else (Port.CLOSED, self.heard_at)
+            self.remembered = self.remembered if opened else None
         self.untracked = False
         self.session.port_seen(opened, self.now)
 
@@ -286,6 +304,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.last = report
             self.judged = self.judged if report.frozen else report
         self.session.receive_report(number, report, self.now)
+        self.remember()
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), step=st.sampled_from([None, Step.SILENCE, Step.POISONED, Step.BLOCKED, Step.JOB_HELD]))
@@ -296,6 +315,7 @@ class AnyOrder(RuleBasedStateMachine):
     def set_maximum(self, maximum: Release) -> None:
         self.maximum = maximum
         self.session.set_maximum(maximum, self.now)
+        self.remember()
 
     @rule()
     def doubt(self) -> None:
@@ -307,8 +327,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert view.host == str(self.maximum)
         assert (view.reason is not None) >= (view.state is not State.AGREED)
         if view.state is State.AGREED:
-            assert self.judged is not None
-            assert view.version == str(min(self.judged.release, self.maximum)) != "0"
+            assert self.effective is not None
+            assert view.version == str(min(self.effective, self.maximum)) != "0"
         else:
             assert view.version == "0"
 
