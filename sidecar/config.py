@@ -5,6 +5,7 @@ Source: docs/configuration.md.
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_versions import parse_qga_cap
 from sidecar.protocol.releases import Release
+from sidecar.protocol.tools import Source, ToolsVersion
 from sidecar.protocol.versions import parse_ovirt_cap
 
 DEFAULT_PATH = Path("/etc/sidecar/sidecar.toml")
@@ -55,6 +57,26 @@ class UpgradeLevelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     qga: int | str = "max"
 
 
+class CurrentTools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tools] current``: a version for each source, as ``ToolsVersion.parse`` reads it."""
+
+    guest_tools: str | None = msgspec.field(name=Source.GUEST_TOOLS.value, default=None)
+    applications: str | None = None
+    qga: str | None = None
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """What is given, by its key."""
+        return {key: text for key, text in msgspec.to_builtins(self).items() if text is not None}
+
+
+class ToolsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tools]``: which version of the guest's tools is current, and whether a file may be looked for in the guest."""
+
+    current: CurrentTools = CurrentTools()
+    read_guest_file: bool = False
+
+
 class PathsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[paths]``: the hook's spool, and the directory of ``host.json``."""
 
@@ -75,6 +97,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ovirt: OvirtSection = OvirtSection()
     qga: QgaSection = QgaSection()
     upgrade_levels: UpgradeLevelsSection = UpgradeLevelsSection()
+    tools: ToolsSection = ToolsSection()
     paths: PathsSection = PathsSection()
     log: LogSection = LogSection()
 
@@ -87,6 +110,11 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def qga_maximum(self) -> Release:
         """This host's newest QEMU release after its cap; none when it is capped to 0."""
         return parse_qga_cap(self.upgrade_levels.qga)
+
+    @property
+    def tools_current(self) -> Mapping[Source, ToolsVersion]:
+        """The version that counts as current, by source; nothing for a source without one."""
+        return {Source(source): ToolsVersion.parse(text) for source, text in self.tools.current.texts.items()}
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -122,7 +150,7 @@ def parse_configuration(text: bytes, source: str) -> Configuration:
         configuration = msgspec.convert(document, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{source}: {_explain(str(error))}") from error
-    problem = _find_channel_problem(configuration)
+    problem = _find_channel_problem(configuration) or _find_tools_problem(configuration.tools.current)
     if problem is not None:
         raise ConfigurationError(f"{source}: {problem}")
     for key in ("ovirt", "qga"):
@@ -144,10 +172,23 @@ def _find_channel_problem(configuration: Configuration) -> str | None:
     return f"qga.direct_channels: expected other names than in ovirt.channels: {both[0]!a}" if both else None
 
 
+_TOOLS_VERSION = 'expected a version in quotes, MAJOR.MINOR[.MICRO][-BUILD], such as "1.4.0-12"'
+
+
+def _find_tools_problem(current: CurrentTools) -> str | None:
+    for key, text in current.texts.items():
+        try:
+            ToolsVersion.parse(text)
+        except ValueError:
+            return f"tools.current.{key}: {_TOOLS_VERSION}"
+    return None
+
+
 # For these keys msgspec's own words do not tell what is expected.
 _EXPECTATIONS = {
     "upgrade_levels.ovirt": 'expected a version, a release alias or "max"',
     "upgrade_levels.qga": 'expected a release in quotes, such as "7.2", a release alias or "max"',
+    **{f"tools.current.{source}": _TOOLS_VERSION for source in Source},
     "log.level": "expected one of debug, info, warning, error",
     "paths.spool": "expected an absolute path",
     "paths.state": "expected an absolute path",

@@ -180,6 +180,8 @@ def read_settings(configuration: Configuration) -> Settings:
         qga_absent_s=configuration.qga.absent_seconds,
         qga_channels=frozenset(configuration.qga.channels),
         qga_direct_channels=frozenset(configuration.qga.direct_channels),
+        tools_current=configuration.tools_current,
+        read_guest_file=configuration.tools.read_guest_file,
     )
 
 

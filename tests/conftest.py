@@ -1,9 +1,11 @@
-"""What holds for all tests: where the laboratory is required, nothing may be skipped and read as green."""
+"""What holds for all tests: nothing skipped reads as green where the laboratory is required, and golden files."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
+
+Golden = Callable[[str, str], None]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -14,3 +16,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, and SIDECAR_LAB=required forbids it: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare a text with the golden file of this name beside the test; SIDECAR_REGENERATE=1 writes the file anew."""
+    folder = request.path.parent / "golden"
+
+    def check(name: str, text: str) -> None:
+        file = folder / name
+        if os.environ.get("SIDECAR_REGENERATE") == "1":
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return check

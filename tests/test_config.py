@@ -9,6 +9,7 @@ import sidecar.config
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration, parse_configuration
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_versions import QGA_ALIASES
+from sidecar.protocol.tools import Source, ToolsVersion
 from sidecar.protocol.versions import OVIRT_ALIASES
 
 EVERY_KEY = b"""
@@ -30,6 +31,10 @@ absent_seconds = 8
 ovirt = "ovirt-3.6"
 qga = "debian-11"
 
+[tools]
+current = {guest-tools = "1.4.0-12", applications = "1.0.16", qga = "7.2"}
+read_guest_file = true
+
 [paths]
 spool = "/run/other/spool"
 state = "/run/other"
@@ -37,6 +42,7 @@ state = "/run/other"
 [log]
 level = "debug"
 """
+TOOLS_VERSION = 'expected a version in quotes, MAJOR.MINOR[.MICRO][-BUILD], such as "1.4.0-12"'
 QUOTED = 'expected a release in quotes, such as "7.2", a release alias or "max"'
 NO_RELEASE = f'expected a release such as "10.0", 0, "max", or one of {", ".join(sorted(QGA_ALIASES))}'
 NOT_LIBVIRTS = "expected org.qemu.guest_agent.0 or none: libvirt reaches no other; see qga.direct_channels"
@@ -50,6 +56,7 @@ DEFAULTS = {
     },
     "qga": {"channels": ("org.qemu.guest_agent.0",), "direct_channels": (), "absent_seconds": 120},
     "upgrade_levels": {"ovirt": "max", "qga": "max"},
+    "tools": {"current": {"guest-tools": None, "applications": None, "qga": None}, "read_guest_file": False},
     "paths": {"spool": "/run/sidecar/spool", "state": "/run/sidecar"},
     "log": {"level": "info"},
 }
@@ -83,12 +90,26 @@ def test_every_key() -> None:
         "ovirt": {"channels": ("org.example.agent",), "responsive_seconds": 30, "absent_seconds": 0.5},
         "qga": {"channels": (), "direct_channels": ("org.qemu.guest_agent.1",), "absent_seconds": 8},
         "upgrade_levels": {"ovirt": "ovirt-3.6", "qga": "debian-11"},
+        "tools": {
+            "current": {"guest-tools": "1.4.0-12", "applications": "1.0.16", "qga": "7.2"},
+            "read_guest_file": True,
+        },
         "paths": {"spool": "/run/other/spool", "state": "/run/other"},
         "log": {"level": "debug"},
     }
     assert configuration.ovirt_maximum == 2
     assert str(configuration.qga_maximum) == "5.2"
+    assert configuration.tools_current == {
+        Source.GUEST_TOOLS: ToolsVersion(1, 4, 0, 12),
+        Source.APPLICATIONS: ToolsVersion(1, 0, 16),
+        Source.QGA: ToolsVersion(7, 2),
+    }
     assert configuration.channel_names == ("org.example.agent", "org.qemu.guest_agent.1")
+
+
+def test_a_source_without_a_version_has_none() -> None:
+    assert Configuration().tools_current == {}
+    assert parse("[tools.current]\nqga = '7.2'").tools_current == {Source.QGA: ToolsVersion(7, 2)}
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -163,6 +184,17 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[qga]\ndirect_channels = ['ovirt-guest-agent.0']", f"qga.direct_channels: {BOTH}"),
         ("[qga]\nabsent_seconds = 0", "qga.absent_seconds: expected `float` > 0.0"),
         ("[qga]\nresponsive_seconds = 1", "qga.responsive_seconds: unknown key"),
+        *((f"[tools.current]\n{source} = 1.4", f"tools.current.{source}: {TOOLS_VERSION}") for source in Source),
+        *(
+            (f"[tools.current]\n{source} = '{text}'", f"tools.current.{source}: {TOOLS_VERSION}")
+            for source in Source
+            for text in ("", "1", "max", "1.4.0-proto", "1.4.0.7", " 1.4", "1.9999999999", "9" * 40)
+        ),
+        ("[tools.current]\nguest_tools = '1.4'", "tools.current.guest_tools: unknown key"),
+        ("[tools]\ncurrent = '1.4'", "tools.current: expected `table`, got `str`"),
+        ("[tools]\nread_guest_file = 'no'", "tools.read_guest_file: expected `bool`, got `str`"),
+        ("[tools]\nread_guest_file = 0", "tools.read_guest_file: expected `bool`, got `int`"),
+        ("[tools]\nversion = '1.4'", "tools.version: unknown key"),
         ("[paths]\nspool = 3", "paths.spool: expected an absolute path"),
         ("[log]\nlevel = 3", "log.level: expected one of debug, info, warning, error"),
         # What is out of range.

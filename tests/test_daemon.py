@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sidecar import __version__
-from sidecar.config import parse_configuration
+from sidecar.config import Configuration, parse_configuration
 from sidecar.daemon import describe_offer, lock_instance, main, read_settings
 from sidecar.engine.ports import HostIdentity
+from sidecar.protocol.tools import Source, ToolsVersion
 
 SIDECARD = Path(sys.executable).with_name("sidecard")
 
@@ -57,6 +58,15 @@ def test_bad_configuration_is_one_line_and_exit_2(
 def test_missing_file_is_an_error_only_when_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check-config", "--config", str(tmp_path / "none.toml")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_settings_of_the_guests_tools() -> None:
+    text = b"[tools]\nread_guest_file = true\ncurrent = {guest-tools = '1.4.0-12'}\n"
+    settings = read_settings(parse_configuration(text, "FILE"))
+    assert settings.read_guest_file
+    assert settings.tools_current == {Source.GUEST_TOOLS: ToolsVersion(1, 4, 0, 12)}
+    default = read_settings(Configuration())
+    assert (default.read_guest_file, default.tools_current) == (False, {})
 
 
 def test_settings_and_offer_follow_the_cap() -> None:

@@ -10,11 +10,15 @@ from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.ports import ByteConnection
 from sidecar.engine.settings import Surroundings, Way
+from sidecar.engine.tools import ToolsEntry
 from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
+from sidecar.protocol.bad_input import BadInput
 from sidecar.protocol.ovirt_host import HostSession
-from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, BadInput, Completion
+from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, Completion, Event, MessageReceived
 from sidecar.protocol.ovirt_states import Stage, Step
+from sidecar.protocol.ovirt_tools import Applications, GuestTools
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
+from sidecar.protocol.tools import Source
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
@@ -43,11 +47,16 @@ class OvirtChannel:
         surroundings: Surroundings,
         clock: GuestClock,
         recorded: ChannelRow | None,
+        tools: ToolsEntry,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
+        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already.
+
+        ``tools`` is told of the guest's tools.
+        """
         self.device = device
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
+        self._tools = tools
         settings, dialer = surroundings.settings, surroundings.dialer
         earlier = read_view(recorded, self.dialect, int)
         port = Port.from_xml(device.opened)
@@ -229,16 +238,21 @@ class OvirtChannel:
     def _receive(self, data: bytes) -> None:
         self._spoke_here = True
         for event in self._session.receive_data(data, self._clock.now()):
-            if isinstance(event, Completion):
-                self._complete(event.reply_id)
-            elif isinstance(event, BadInput):
-                logger.warning(
-                    "%s: bad input, further like it are only counted: %s: %s",
-                    self._label,
-                    event.code,
-                    event.detail,
-                )
+            self._take(event)
         self._update()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Completion(reply_id=reply_id):
+                self._complete(reply_id)
+            case GuestTools(report=report):
+                self._tools.tell(Source.GUEST_TOOLS, report)
+            case Applications(report=report):
+                self._tools.tell(Source.APPLICATIONS, report)
+            case MessageReceived(name="uninstalled"):
+                self._tools.tell(Source.APPLICATIONS, None)
+            case BadInput(code=code, detail=detail):
+                logger.warning("%s: bad input, further like it are only counted: %s: %s", self._label, code, detail)
 
     def _update(self) -> None:
         """After anything happened: write what the session has to say, settle, and set the next timer."""

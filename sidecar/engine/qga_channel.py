@@ -10,7 +10,9 @@ from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
 from sidecar.engine.qga_lines import Line
+from sidecar.engine.qga_tools import QgaTools
 from sidecar.engine.settings import Surroundings, Way
+from sidecar.engine.tools import ToolsEntry
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
@@ -60,9 +62,13 @@ class QgaChannel:
         surroundings: Surroundings,
         clock: GuestClock,
         recorded: ChannelRow | None,
+        tools: ToolsEntry,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already."""
+        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already.
+
+        ``tools`` is told of the guest's tools.
+        """
         self.device, self.way = device, line.way
         self._line, self._label, self._surroundings, self._clock = line, label, surroundings, clock
         self._changed = changed
@@ -83,6 +89,7 @@ class QgaChannel:
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
         self._agent = QgaAgent(self._call)
+        self._tools = QgaTools(tools, label, surroundings, clock, self.refuse, self.send)
         self._timer = GuestTimer(clock, self._update)
         self._group: asyncio.TaskGroup | None = None
         self._closed = True
@@ -150,6 +157,7 @@ class QgaChannel:
     def start(self, group: asyncio.TaskGroup) -> None:
         """See ``Channel``."""
         self._group, self._closed = group, False
+        self._tools.start(group)
         self._line.start(group, self._connected, self._disconnected)
         self._update()
 
@@ -157,6 +165,7 @@ class QgaChannel:
         """See ``Channel``."""
         self._closed = True
         self._timer.cancel()
+        self._tools.close()
         if self._asking is not None:
             self._asking.cancel()
         self._line.close()
@@ -180,6 +189,7 @@ class QgaChannel:
         now = self._clock.now()
         self._session.tick(now)
         self._entry.update(self._session.view, now)
+        self._tools.follow(self._session.view, self._session.round)
         if self._may_ask and self._session.ask_due:
             self._ask()
         ask_at = self._session.ask_at if self._may_ask else _INFINITY
@@ -242,8 +252,12 @@ class QgaChannel:
         """See ``Channel``; by the live view, never by the record."""
         return self._session.refuse(message)
 
-    async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
+    async def send(
+        self, message: str, arguments: Mapping[str, object], timeout_s: float, wait_s: float | None = None
+    ) -> object:
         """See ``Channel``: the result as JSON values, ``None`` for a command that succeeds without an answer.
+
+        With ``wait_s`` the agent has ``timeout_s``, and the caller waits for so long in all, whoever else uses it.
 
         Such a command goes to an agent that has just answered another, and has succeeded when the agent goes away and
         no error came.
@@ -264,7 +278,7 @@ class QgaChannel:
                 await self._send_silent(message, arguments, timeout_s)
                 return None
             check = partial(self._require_sendable, message)
-            result = await self._agent.execute(message, arguments, timeout_s, timeout_s, check=check)
+            result = await self._agent.execute(message, arguments, timeout_s, wait_s or timeout_s, check=check)
         except (AgentError, OutcomeUnknownError) as error:
             if _hints_at_change(error) and self._session.round == agent:
                 self._doubt(left=isinstance(error, AgentLeftError))

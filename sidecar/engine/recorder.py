@@ -21,8 +21,8 @@ from sidecar.record.agreement import Agreement
 
 logger = logging.getLogger(__name__)
 
-# A guest that flaps makes six writes a minute and channel, and no more. Five go at once; the sixth waits a moment, so
-# that it can tell how it ended (and carries "flapping", if that is what it was).
+# A guest that flaps makes six writes a minute and channel, six for its tools, and no more. Five go at once; the sixth
+# waits a moment, so that it can tell how it ended (and carries "flapping", if that is what it was).
 WRITE_LIMIT = 6
 WRITE_WINDOW_S = 60.0
 LAST_WRITE_WAIT_S = 10.0
@@ -33,7 +33,9 @@ FOREIGN_EDIT_S = 60.0
 # After these many failures in a row (about 25 s) the write waits for the domain's next change or event.
 ATTEMPTS = 8
 
+# What is paced beside the channels; no channel has such a name.
 _NO_CHANNEL = ""
+_TOOLS = "\0tools"
 _WAIT = wait_exponential(multiplier=0.25, max=5)
 
 
@@ -140,7 +142,7 @@ class Recorder:
             self._put_back, self._recorded = True, None
 
     async def _pace(self) -> None:
-        """Wait until one of the channels that changed may be written; another may join them meanwhile."""
+        """Wait until one of the rows that changed may be written; another may join them meanwhile."""
         while (due := self._due()) > _loop_time():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
@@ -151,10 +153,12 @@ class Recorder:
         return min(self._paces[name].due(_loop_time()) for name in self._changed())
 
     def _changed(self) -> list[str]:
-        """The channels whose rows differ from what stands there; all of them when it is something else that differs."""
+        """The rows that differ from what stands there; all channels when it is something else that differs."""
         known = {} if self._recorded is None else {row.name: row for row in self._recorded.channels}
         wanted = () if self._wanted is None else self._wanted.channels
         changed = [row.name for row in wanted if known.get(row.name) != row]
+        if self._recorded is not None and self._wanted is not None and self._recorded.tools != self._wanted.tools:
+            changed.append(_TOOLS)
         changed = changed or [row.name for row in wanted] or [_NO_CHANNEL]
         for name in changed:
             self._paces.setdefault(name, _Pace())
@@ -219,7 +223,7 @@ class Recorder:
 
 
 class _Pace:
-    """How often one channel's row may be written."""
+    """How often one row may be written."""
 
     def __init__(self) -> None:
         self._budget = Budget(WRITE_LIMIT, WRITE_WINDOW_S)

@@ -1,7 +1,7 @@
 """What the engine is told by the configuration, and the surroundings that every domain shares."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -9,6 +9,7 @@ from sidecar.engine.clocks import utc_now
 from sidecar.engine.ports import Dialer, HostIdentity, Hypervisor
 from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
+from sidecar.protocol.tools import Source, ToolsVersion
 
 
 class Way(Enum):
@@ -21,7 +22,11 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration as the engine needs it; seconds of guest time."""
+    """The configuration as the engine needs it; seconds of guest time.
+
+    ``tools_current`` is the version of the guest's tools that counts as current, by who tells it; ``read_guest_file``
+    whether a file in the guest may be looked for through its QEMU guest agent.
+    """
 
     ovirt_maximum: int
     responsive_s: float
@@ -30,6 +35,8 @@ class Settings:
     qga_absent_s: float = 120.0
     qga_channels: frozenset[str] = frozenset()
     qga_direct_channels: frozenset[str] = frozenset()
+    tools_current: Mapping[Source, ToolsVersion] = field(default_factory=dict)
+    read_guest_file: bool = False
 
     def find_way(self, channel: str) -> Way:
         """How the channel of this name is spoken to; what is not named as a QGA channel speaks oVirt's dialect."""

@@ -17,9 +17,11 @@ from sidecar.engine.ovirt_channel import OvirtChannel
 from sidecar.engine.ports import Activity, DomainSnapshot
 from sidecar.engine.qga_channel import QgaChannel
 from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
+from sidecar.engine.record_log import RecordLog
 from sidecar.engine.recorder import Recorder
 from sidecar.engine.sending import choose_channel
 from sidecar.engine.settings import Surroundings, Way
+from sidecar.engine.tools import ToolsEntry
 from sidecar.protocol.states import Reason
 from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
 from sidecar.record.domain_xml import ChannelDevice
@@ -76,9 +78,12 @@ class Stay:
         # The arrival is counted already when the record that came along is of this host and this QEMU process.
         own = self._own_record(snapshot.record)
         self._arrival = own
-        self._logged = {} if own is None else {row.name: row for row in own.channels}
-        self._earlier = dict(self._logged)  # each holds for the channel that is here now, not for one plugged later
-        self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, self._log_record)
+        # Each of these holds for the channel that is here now, not for one plugged later.
+        self._earlier = {} if own is None else {row.name: row for row in own.channels}
+        log = RecordLog(self._label, own)
+        self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, log.note)
+        came_along = None if snapshot.record is None else snapshot.record.tools
+        self._tools = ToolsEntry(came_along, surroundings, self._clock, self._publish)
 
     def _own_record(self, record: Agreement | None) -> Agreement | None:
         ours = (self._surroundings.identity.uuid, self.run_token)
@@ -93,6 +98,7 @@ class Stay:
                 self.look(snapshot, came)
                 await asyncio.Event().wait()  # until we are cancelled, or one of the tasks fails
             finally:
+                self._tools.close()
                 for channel in self._channels.values():
                     channel.close()
 
@@ -148,6 +154,7 @@ class Stay:
             self._clock.start()
         else:
             self._clock.stop()
+        self._tools.clock_changed()
         for channel in self._channels.values():
             channel.clock_changed()
 
@@ -170,6 +177,7 @@ class Stay:
         """The configuration was read again."""
         for channel in self._channels.values():
             channel.settings_changed()
+        self._publish()  # another version of the tools may be current
 
     def connection_renewed(self) -> None:
         """Libvirt was away; a look follows."""
@@ -192,6 +200,8 @@ class Stay:
     def _arrive(self, origin: Origin) -> None:
         if self._arrival is not None:
             return  # counted already, by us or by the daemon before us
+        if origin is Origin.START:
+            self._tools.start_afresh()
         identity = self._surroundings.identity
         self._arrival = Agreement(
             host=identity.hostname,
@@ -211,25 +221,7 @@ class Stay:
             return
         self._record_present = True  # from now on a channel that is unplugged must vanish from it, even the last one
         rows = tuple(channel.row for channel in self._channels.values())
-        self._recorder.want(replace(self._arrival, channels=rows), at_once=at_once)
-
-    def _log_record(self, agreement: Agreement) -> None:
-        """One line a channel whose row changed; as often as the record is written, and no oftener."""
-        for row in agreement.channels:
-            if self._logged.get(row.name) != row:
-                self._logged[row.name] = row
-                verdict = f"{row.state} {row.version}" if row.state == "agreed" else row.state
-                reason = f", {row.reason}" if row.reason else ""
-                offer = "none" if row.guest is None else row.guest
-                logger.info(
-                    "%s: %s: %s (guest %s, host %s%s)",
-                    self._label,
-                    row.name,
-                    verdict,
-                    offer,
-                    row.host,
-                    reason,
-                )
+        self._recorder.want(replace(self._arrival, channels=rows, tools=self._tools.row), at_once=at_once)
 
     # The channels.
 
@@ -253,19 +245,23 @@ class Stay:
         channel.start(self._group)
 
     def _make_channel(self, device: ChannelDevice, recorded: ChannelRow | None) -> Channel:
-        settings, label = self._surroundings.settings, f"{self._label}: {device.name}"
+        surroundings, clock, tools, label = (
+            self._surroundings,
+            self._clock,
+            self._tools,
+            f"{self._label}: {device.name}",
+        )
         line: Line
-        match settings.find_way(device.name):
+        match surroundings.settings.find_way(device.name):
             case Way.OVIRT:
-                return OvirtChannel(
-                    device, self._pid, label, self._surroundings, self._clock, recorded, self._channels_changed
-                )
+                changed = self._channels_changed
+                return OvirtChannel(device, self._pid, label, surroundings, clock, recorded, tools, changed)
             case Way.LIBVIRT:
-                line = LibvirtLine(self._surroundings.hypervisor, self._uuid)
+                line = LibvirtLine(surroundings.hypervisor, self._uuid)
             case Way.DIRECT:
                 busy = recorded is not None and recorded.reason == Reason.SOCKET_BUSY
-                line = DirectLine(device, self._pid, label, self._surroundings.dialer, was_anothers=busy)
-        return QgaChannel(device, line, label, self._surroundings, self._clock, recorded, self._publish)
+                line = DirectLine(device, self._pid, label, surroundings.dialer, was_anothers=busy)
+        return QgaChannel(device, line, label, surroundings, clock, recorded, tools, self._publish)
 
     def _channels_changed(self) -> None:
         """An oVirt agent speaks on one of the domain's oVirt channels, and the others stand by."""

@@ -21,10 +21,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
+from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse, render_message
-from sidecar.protocol.ovirt_reader import BadInputCode, Event, Heartbeat, OvirtReader
+from sidecar.protocol.ovirt_reader import Event, Heartbeat, OvirtReader
 from sidecar.protocol.ovirt_states import MOVES, Stage, Step
+from sidecar.protocol.ovirt_tools import GUEST_TOOLS_SINCE, GuestTools, UpdatedMark
 from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
 from sidecar.protocol.versions import common_version
@@ -74,6 +76,7 @@ class HostSession:
         self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._refreshes = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._reader = OvirtReader()
+        self._tools_mark = UpdatedMark()
         self._outgoing = bytearray()
         self._now = now
 
@@ -200,19 +203,31 @@ class HostSession:
     # What the guest says.
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the guest; whatever they are, the next good line is still read."""
+        """Take bytes from the guest; whatever they are, the next good line is still read.
+
+        Returns what they say, without what is no news: tools that have not changed, or that this host is capped below.
+        """
         self._now = now
         if not self.port_open:
             if self._port is Port.CLOSED:
                 self._meet_peer()  # it opened and spoke before QEMU reported the opening
             self._port = Port.HEARD
-        events = self._reader.receive_data(data)
-        for event in events:
-            if isinstance(event, Heartbeat):
-                self._receive_heartbeat(event.offer)
-        return events
+        return [event for event in self._reader.receive_data(data) if self._follow(event)]
+
+    def _follow(self, event: Event) -> bool:
+        """Take an event; whether it is news.
+
+        An agent at 4 from another host says ``guest-tools`` before we agree, and not again after: it is heard at once.
+        """
+        if isinstance(event, Heartbeat):
+            self._receive_heartbeat(event.offer)
+        if isinstance(event, GuestTools):
+            return self._maximum >= GUEST_TOOLS_SINCE and self._tools_mark.advance(event.updated)
+        return True
 
     def _receive_heartbeat(self, offer: int | None) -> None:
+        if offer == 0:
+            self._tools_mark.forget()  # it has just started
         self._quiet_since = self._now
         self._refresh_once()  # the one that was held back while the port flapped
         self._offer = offer
@@ -250,6 +265,7 @@ class HostSession:
         """Nothing is agreed any more, and the agent's version is unknown."""
         self._stage = advance(MOVES, self._stage, step)
         self._version = 0
+        self._tools_mark.forget()
         if self._stage in (Stage.UNHEARD, Stage.FLAPPING):
             self._offer = None
 

@@ -7,14 +7,17 @@ Source: docs/protocol.md; docs/problems.md for the codes.
 """
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
 
+from sidecar.protocol.bad_input import BadInput, BadInputCode, Complaints
 from sidecar.protocol.framing import LineSplitter
 from sidecar.protocol.ovirt_messages import GUEST_TO_HOST
+from sidecar.protocol.ovirt_tools import Applications, GuestTools, parse_applications, parse_guest_tools
 from sidecar.protocol.versions import OFFER_LIMIT
 
 # What of the guest's text goes into a log line; written in ASCII, a character takes up to ten.
@@ -24,26 +27,6 @@ _DECODER_TEXT_LIMIT = 120
 
 # Ours are 32 characters; a guest that answers with a longer one answers nothing of ours.
 REPLY_ID_LIMIT = 128
-
-
-class BadInputCode(StrEnum):
-    """Stable problem codes of what a guest sent."""
-
-    BAD_MESSAGE = "bad-message"
-    BAD_VERSION = "bad-version"
-    UNKNOWN_MESSAGE = "unknown-message"
-    LINE_TOO_LONG = "line-too-long"
-
-
-@dataclass(frozen=True, slots=True)
-class BadInput:
-    """The guest sent something unusable; given out once a reader and ``code``, further ones are only counted.
-
-    ``detail`` is ASCII and short, safe for a log line.
-    """
-
-    code: BadInputCode
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +50,7 @@ class Completion:
     reply_id: str
 
 
-Event = BadInput | Heartbeat | MessageReceived | Completion
+Event = BadInput | Heartbeat | MessageReceived | Completion | GuestTools | Applications
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -82,15 +65,25 @@ _OFFER: msgspec.json.Decoder[int] = msgspec.json.Decoder(Annotated[int, msgspec.
 # msgspec raises three unrelated classes for bad input: syntax or shape, text that is not UTF-8, and nesting.
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_PARSERS: Mapping[str, Callable[[bytes], Event]] = MappingProxyType(
+    {"guest-tools": parse_guest_tools, "applications": parse_applications}
+)
+"""The messages whose content counts; their lines are read a second time."""
+
 
 class OvirtReader:
     """Reads one channel; ``bad_input`` counts what could not be used, over all its connections."""
 
-    __slots__ = ("_lines", "bad_input")
+    __slots__ = ("_complaints", "_lines")
 
     def __init__(self) -> None:
         self._lines = LineSplitter()
-        self.bad_input: Counter[BadInputCode] = Counter()
+        self._complaints = Complaints()
+
+    @property
+    def bad_input(self) -> Counter[BadInputCode]:
+        """How much could not be used, by code."""
+        return self._complaints.counts
 
     def start_anew(self) -> None:
         """A new connection: half a line of the earlier one is forgotten."""
@@ -110,8 +103,7 @@ class OvirtReader:
         try:
             message = _LINE.decode(line)
         except _DECODE_ERRORS as error:
-            detail = f"{type(error).__name__}: {str(error)[:_DECODER_TEXT_LIMIT]!a}"
-            self._complain(BadInputCode.BAD_MESSAGE, detail, events)
+            self._complain(BadInputCode.BAD_MESSAGE, _describe(error), events)
             return
         if message.name not in GUEST_TO_HOST:
             self._complain(BadInputCode.UNKNOWN_MESSAGE, f"{message.name[:_DETAIL_LIMIT]!a}", events)
@@ -119,6 +111,8 @@ class OvirtReader:
             events.append(Heartbeat(self._parse_offer(message.api_version, events)))
         elif message.name == "completion":
             self._receive_completion(message.reply_id, events)
+        elif message.name in _PARSERS:
+            self._receive_content(message.name, line, events)
         else:
             events.append(MessageReceived(message.name))
 
@@ -127,6 +121,12 @@ class OvirtReader:
             events.append(Completion(_REPLY_ID.decode(b"" if raw is msgspec.UNSET else raw)))
         except _DECODE_ERRORS:
             self._complain(BadInputCode.BAD_MESSAGE, "completion without a usable reply_id", events)
+
+    def _receive_content(self, name: str, line: bytes, events: list[Event]) -> None:
+        try:
+            events.append(_PARSERS[name](line))
+        except _DECODE_ERRORS as error:
+            self._complain(BadInputCode.BAD_MESSAGE, f"{name}: {_describe(error)}", events)
 
     def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
         if raw is msgspec.UNSET:
@@ -139,6 +139,8 @@ class OvirtReader:
             return None
 
     def _complain(self, code: BadInputCode, detail: str, events: list[Event]) -> None:
-        self.bad_input[code] += 1
-        if self.bad_input[code] == 1:
-            events.append(BadInput(code, detail))
+        events += self._complaints.complain(code, detail)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:_DECODER_TEXT_LIMIT]!a}"

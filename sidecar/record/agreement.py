@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree
 
+from sidecar.protocol.tools import Source, ToolsVersion, Tristate
+
 NAMESPACE = "urn:libvirt-sidecar:agreement:1"
 """The constant URI; libvirt does not check one, and a bad one loses the domain at its next restart."""
 
@@ -22,6 +24,9 @@ ROWS_LIMIT = 64
 
 # Our own records are well under 1 KiB a channel; a record that came along and is larger is nobody's, either.
 RECORD_LIMIT_CHARACTERS = ROWS_LIMIT * 1024
+
+
+_CHILDREN = ("channels", "tools")
 
 
 class Origin(StrEnum):
@@ -52,6 +57,16 @@ class ChannelRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsRow:
+    """The ``tools`` element: the guest's tools, and this host's verdict; the attributes are the fields, likewise."""
+
+    source: Source
+    version: ToolsVersion
+    upgradable: Tristate
+    up_to_date: Tristate
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """The whole record; docs/record.md says what each attribute means. Times are RFC 3339, UTC, milliseconds."""
 
@@ -62,6 +77,7 @@ class Agreement:
     arrivals: int
     arrived: str
     channels: tuple[ChannelRow, ...]
+    tools: ToolsRow | None = None
 
 
 def render_agreement(agreement: Agreement) -> str:
@@ -69,6 +85,8 @@ def render_agreement(agreement: Agreement) -> str:
     root = ElementTree.Element("agreement", _attributes(agreement))
     for row in agreement.channels:
         ElementTree.SubElement(root, "channel", _attributes(row))
+    if agreement.tools is not None:
+        ElementTree.SubElement(root, "tools", _attributes(agreement.tools))
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -92,7 +110,7 @@ def read_agreement(root: ElementTree.Element) -> Agreement | None:
     """The record in an element that somebody has parsed; ``None`` when it is broken.
 
     Broken is: another element than ours, over ``RECORD_LIMIT_CHARACTERS``, more than ``ROWS_LIMIT`` channels, or a
-    count of arrivals that is none.
+    count of arrivals that is none. A ``tools`` element that we would not write, or a second one, is none.
     """
     if _local_name(root) != "agreement" or _size(root) > RECORD_LIMIT_CHARACTERS:
         return None
@@ -103,7 +121,20 @@ def read_agreement(root: ElementTree.Element) -> Agreement | None:
         return None
     values["arrivals"] = arrivals
     values["channels"] = tuple(ChannelRow(**_read_attributes(row, ChannelRow)) for row in rows)
+    values["tools"] = _read_tools([child for child in root if _local_name(child) == "tools"])
     return Agreement(**values)
+
+
+def _read_tools(elements: list[ElementTree.Element]) -> ToolsRow | None:
+    if len(elements) != 1:
+        return None
+    source, version, upgradable, up_to_date = (
+        elements[0].get(name, "") for name in ("source", "version", "upgradable", "up-to-date")
+    )
+    try:
+        return ToolsRow(Source(source), ToolsVersion.parse(version), Tristate(upgradable), Tristate(up_to_date))
+    except ValueError:
+        return None
 
 
 def _parse_arrivals(text: str) -> int | None:
@@ -112,9 +143,9 @@ def _parse_arrivals(text: str) -> int | None:
     return int(text) if 0 < int(text) < ARRIVALS_LIMIT else None
 
 
-def _attributes(value: Agreement | ChannelRow) -> dict[str, str]:
+def _attributes(value: Agreement | ChannelRow | ToolsRow) -> dict[str, str]:
     texts = {field.name.replace("_", "-"): getattr(value, field.name) for field in fields(value)}
-    return {name: str(text) for name, text in texts.items() if text is not None and name != "channels"}
+    return {name: str(text) for name, text in texts.items() if text is not None and name not in _CHILDREN}
 
 
 def _read_attributes(element: ElementTree.Element, kind: type[Agreement | ChannelRow]) -> dict[str, Any]:

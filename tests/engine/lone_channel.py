@@ -8,6 +8,7 @@ from sidecar.engine.clocks import GuestClock
 from sidecar.engine.ovirt_channel import OvirtChannel
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
+from sidecar.engine.tools import ToolsEntry
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 from tests.engine.lone_host import NEW, settle, wall_clock
@@ -32,7 +33,10 @@ class LoneChannel:
         self.clock.start()
         self.changes = 0
         device = ChannelDevice(NEW, "channel0", PATH, opened)
-        self.channel = OvirtChannel(device, PID, "'vm1'", self.surroundings, self.clock, recorded, self._changed)
+        self.tools = ToolsEntry(None, self.surroundings, self.clock, self._changed)
+        self.channel = OvirtChannel(
+            device, PID, "'vm1'", self.surroundings, self.clock, recorded, self.tools, self._changed
+        )
         self.guest = FakeGuest(self.socket, AgentModel(Era.V1_0_16), self.channel.port_changed)
 
     def _changed(self) -> None:

@@ -10,6 +10,7 @@ from sidecar.engine.ports import Activity, HostIdentity
 from sidecar.engine.qga_channel import QgaChannel
 from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
 from sidecar.engine.settings import Settings, Surroundings
+from sidecar.engine.tools import ToolsEntry
 from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
 from sidecar.record.agreement import ChannelRow
@@ -51,7 +52,10 @@ class LoneQga:
             if direct
             else LibvirtLine(self.hypervisor, DOMAIN)
         )
-        self.channel = QgaChannel(device, line, "'vm1'", self.surroundings, self.clock, recorded, lambda: None)
+        self.tools = ToolsEntry(None, self.surroundings, self.clock, lambda: None)
+        self.channel = QgaChannel(
+            device, line, "'vm1'", self.surroundings, self.clock, recorded, self.tools, lambda: None
+        )
         if opened:
             self._serve(self.agent)
 

@@ -12,7 +12,8 @@ from sidecar.engine.notices import DomainNotice, RecordNotice
 from sidecar.engine.ports import Activity
 from sidecar.engine.recorder import Recorder
 from sidecar.errors import DomainGoneError, HypervisorError, JobHeldError
-from sidecar.record.agreement import Agreement
+from sidecar.protocol.tools import Source, ToolsVersion, Tristate
+from sidecar.record.agreement import Agreement, ToolsRow
 from tests.engine.lone_host import came_along, now, settle
 from tests.fakes.hypervisor import FakeDomain, FakeHypervisor
 
@@ -272,6 +273,56 @@ class TestPace:
             await settle(30)
             assert [round(t, 1) for t in d.times] == [0, 0.1, 0.2, 0.3, 0.4, 10.4]
             assert d.domain.live == numbered(11)
+
+
+def with_tools(minor: int, version: str = "4") -> Agreement:
+    row = ToolsRow(Source.GUEST_TOOLS, ToolsVersion(1, minor), Tristate.TRUE, Tristate.UNKNOWN)
+    return replace(came_along(2, version), tools=row)
+
+
+class TestToolsPace:
+    async def test_six_writes_a_minute(self) -> None:
+        async with desk(WANTED) as d:
+            for minor in range(3000):
+                d.recorder.want(with_tools(minor))
+                await settle(0.1)
+            assert max(sum(start <= t < start + 60 for t in d.times) for start in d.times) == 6
+            assert len(d.times) > 20
+            await settle(60)
+            assert d.domain.live == with_tools(2999)
+
+    async def test_tools_that_go_and_come_count_too(self) -> None:
+        async with desk(WANTED) as d:
+            for minor in range(600):
+                d.recorder.want(with_tools(4) if minor % 2 else WANTED)
+                await settle(0.1)
+            assert len(d.times) <= 12
+
+    async def test_neither_holds_up_the_other(self) -> None:
+        async with desk(with_tools(0)) as d:
+            for minor in range(1, 100):
+                d.recorder.want(with_tools(minor))
+                await settle(0.1)
+            count = len(d.times)
+            d.recorder.want(with_tools(100, version="3"))  # a channel is agreed anew
+            await settle(0.1)
+            assert len(d.times) == count + 1
+            assert d.domain.live == with_tools(100, version="3")
+
+        async with desk(with_tools(0)) as d:
+            for number in range(100):
+                d.recorder.want(with_tools(0, version=str(number % 2)))
+                await settle(0.1)
+            count = len(d.times)
+            d.recorder.want(with_tools(5, version="0"))
+            await settle(0.1)
+            assert len(d.times) == count + 1
+
+    async def test_a_first_record_goes_at_once_whatever_is_in_it(self) -> None:
+        async with desk() as d:
+            d.recorder.want(with_tools(4))
+            await settle(1)
+            assert d.times == [pytest.approx(0, abs=0.01)]
 
 
 class TestForeignEdit:

@@ -15,10 +15,11 @@ TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The agreement of one domain: the element's attributes, and those of each channel by its name."""
+    """The agreement of one domain: the element's attributes, those of each channel by its name, and of the tools."""
 
     attributes: dict[str, str]
     channels: dict[str, dict[str, str]]
+    tools: dict[str, str] | None = None
 
     @property
     def arrivals(self) -> int:
@@ -47,7 +48,9 @@ def read_record(guest: Guest, config: bool = False) -> Record | None:
     found = [] if metadata is None else [e for e in metadata if e.tag == f"{{{RECORD_URI}}}agreement"]
     if not found:
         return None
-    return Record(dict(found[0].attrib), {child.attrib["name"]: dict(child.attrib) for child in found[0]})
+    channels = {e.attrib["name"]: dict(e.attrib) for e in found[0].iterfind(f"{{{RECORD_URI}}}channel")}
+    tools = found[0].find(f"{{{RECORD_URI}}}tools")
+    return Record(dict(found[0].attrib), channels, None if tools is None else dict(tools.attrib))
 
 
 def wait_for_record(guest: Guest, what: str, accept: Callable[[Record], bool], timeout_s: float = TIMEOUT_S) -> Record:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.protocol.bad_input import BadInput, BadInputCode
 from sidecar.protocol.framing import LINE_LIMIT_BYTES
-from sidecar.protocol.ovirt_reader import BadInput, BadInputCode, Heartbeat, MessageReceived
+from sidecar.protocol.ovirt_reader import Heartbeat, MessageReceived
 from sidecar.protocol.states import ChannelView, Port, Reason, State
 from tests.protocol.host_sessions import GOOD, agreed, api_version, connected, heartbeat, sent
 

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.errors import RefusalCode
 from sidecar.protocol import ovirt_states, qga_states
-from sidecar.protocol.ovirt_reader import BadInputCode
+from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.states import Reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "problems.md"

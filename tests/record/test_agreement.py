@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.protocol.tools import Source, ToolsVersion, Tristate
 from sidecar.record.agreement import (
     ARRIVALS_LIMIT,
     KEY,
@@ -15,11 +16,12 @@ from sidecar.record.agreement import (
     Agreement,
     ChannelRow,
     Origin,
+    ToolsRow,
     parse_agreement,
     read_agreement,
     render_agreement,
 )
-from tests.record.conftest import Golden
+from tests.conftest import Golden
 
 OVIRT_ROW = ChannelRow(
     name="ovirt-guest-agent.0",
@@ -41,6 +43,7 @@ QGA_ROW = ChannelRow(
     since="2026-11-21T07:31:38.470Z",
     reason=None,
 )
+TOOLS_ROW = ToolsRow(Source.GUEST_TOOLS, ToolsVersion(1, 4, 0, 12), Tristate.FALSE, Tristate.TRUE)
 AGREEMENT = Agreement(
     host="beta",
     host_uuid="5c0f3a5e-0000-4000-8000-000000000001",
@@ -49,6 +52,7 @@ AGREEMENT = Agreement(
     arrivals=2,
     arrived="2026-11-21T07:31:38.440Z",
     channels=(OVIRT_ROW, QGA_ROW),
+    tools=TOOLS_ROW,
 )
 # An example as libvirt shows it: with its prefix on every element.
 EXAMPLE = """
@@ -82,10 +86,16 @@ RENDERED = {
         arrival=Origin.START,
         arrivals=1,
         channels=(replace(OVIRT_ROW, state="waiting", version="0", guest=None, reason="not-heard"),),
+        tools=None,
     ),
-    "agreement-flapping": replace(AGREEMENT, channels=(replace(OVIRT_ROW, reason="flapping"),)),
-    "agreement-without-channels": replace(AGREEMENT, channels=()),
-    "agreement-awkward-text": replace(AGREEMENT, host="<\"&'>\u00e4\u6c34\U0001f600\t\n\r]]>", channels=()),
+    "agreement-flapping": replace(AGREEMENT, channels=(replace(OVIRT_ROW, reason="flapping"),), tools=None),
+    "agreement-without-channels": replace(AGREEMENT, channels=(), tools=None),
+    "agreement-awkward-text": replace(AGREEMENT, host="<\"&'>\u00e4\u6c34\U0001f600\t\n\r]]>", channels=(), tools=None),
+    "agreement-tools-unknown": replace(
+        AGREEMENT,
+        channels=(QGA_ROW,),
+        tools=ToolsRow(Source.QGA, ToolsVersion(7, 2, 22), Tristate.UNKNOWN, Tristate.UNKNOWN),
+    ),
 }
 
 
@@ -104,7 +114,8 @@ def test_the_element_declares_no_namespace_for_libvirt_adds_it(name: str) -> Non
 def test_attributes_stand_in_the_documented_order() -> None:
     rendered, example = ElementTree.fromstring(render_agreement(AGREEMENT)), ElementTree.fromstring(EXAMPLE)
     assert list(rendered.attrib) == list(example.attrib)
-    assert [list(child.attrib) for child in rendered] == [list(child.attrib) for child in example][:2]
+    assert [list(child.attrib) for child in rendered] == [list(child.attrib) for child in example]
+    assert [child.tag for child in rendered] == ["channel", "channel", "tools"]
 
 
 # Parsing.
@@ -281,8 +292,56 @@ def test_no_text_raises(text: str) -> None:
     assert record is None or 0 < record.arrivals < ARRIVALS_LIMIT
 
 
+# The guest's tools.
+
+ELEMENT = '<sidecar:tools source="guest-tools" version="1.4.0-12" upgradable="false" up-to-date="true"/>'
+
+
+@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("upgradable", Tristate)
+@pytest.mark.parametrize("up_to_date", Tristate)
+def test_every_row_of_tools(source: Source, upgradable: Tristate, up_to_date: Tristate) -> None:
+    row = ToolsRow(source, ToolsVersion(0, 0), upgradable, up_to_date)
+    assert parse_agreement(render_agreement(replace(AGREEMENT, tools=row))) == replace(AGREEMENT, tools=row)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('source="guest-tools"', 'source="xenstore"'),
+        ('source="guest-tools"', 'source="Guest-Tools"'),
+        ('source="guest-tools"', ""),
+        ('version="1.4.0-12"', 'version="1.4.0-proto-0.5"'),
+        ('version="1.4.0-12"', 'version="1"'),
+        ('version="1.4.0-12"', 'version=" 1.4"'),
+        ('version="1.4.0-12"', 'version="1.2147483648"'),
+        ('version="1.4.0-12"', 'version=""'),
+        ('version="1.4.0-12"', ""),
+        ('upgradable="false"', 'upgradable="no"'),
+        ('upgradable="false"', ""),
+        ('up-to-date="true"', 'up-to-date="1"'),
+        ('up-to-date="true"', 'up-to-date="TRUE"'),
+        ('up-to-date="true"', ""),
+        (ELEMENT, ELEMENT * 2),
+        (ELEMENT, ELEMENT.replace("sidecar:tools", 'f:tools xmlns:f="urn:foreign"')),
+        (ELEMENT, f"<sidecar:other>{ELEMENT}</sidecar:other>"),
+        (ELEMENT, ""),
+    ],
+)
+def test_what_we_would_not_write_of_tools_is_none_and_the_rest_is_read(old: str, new: str) -> None:
+    assert parse_agreement(EXAMPLE.replace(old, new)) == replace(AGREEMENT, tools=None)
+
+
+def test_a_newer_row_of_tools_is_read() -> None:
+    text = EXAMPLE.replace(ELEMENT, ELEMENT.replace("/>", ' colour="red"><sidecar:part/></sidecar:tools>'))
+    assert parse_agreement(text) == AGREEMENT
+
+
 # There and back.
 
+NUMBERS = st.integers(0, 2**31 - 1)
+VERSIONS = st.builds(ToolsVersion, NUMBERS, NUMBERS, st.none() | NUMBERS, st.none() | NUMBERS)
+TOOLS = st.builds(ToolsRow, st.sampled_from(Source), VERSIONS, st.sampled_from(Tristate), st.sampled_from(Tristate))
 TOKENS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,20}", fullmatch=True)
 TEXTS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff")
@@ -299,6 +358,7 @@ AGREEMENTS = st.builds(
     st.integers(1, ARRIVALS_LIMIT - 1),
     TEXTS,
     st.lists(ROWS, max_size=4).map(tuple),
+    st.none() | TOOLS,
 )
 
 
