@@ -12,6 +12,7 @@ from contrib.bench import arrival, hook, idle, qga_arrival
 # A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute.
 BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "hook": (hook.measure, 400),
+    "hook-migrate": (hook.measure_migrate, 400),
     "arrival": (arrival.measure, 20),
     "qga-arrival": (qga_arrival.measure, 20),
     "idle": (idle.measure, 2),

@@ -6,32 +6,29 @@ Never touches a file that it did not write, and never signals libvirtd: it says 
 import json
 import os
 import stat
+import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from enum import Enum
-from importlib import resources
 from pathlib import Path
 
+from sidecar.adapters.offer_file import NAME as OFFER_NAME
+from sidecar.cli.admit import REFUSED
+from sidecar.cli.hook_file import NAME, HookPaths, HookState, has_hooks, judge, render_hook, write_hook
 from sidecar.errors import ConfigurationError, HookConflictError
+from sidecar.protocol.versions import OFFER_LIMIT
+from sidecar.record.policy import NAMESPACE as POLICY_NAMESPACE
 
-NAME = "50-sidecar"
+HELPER_COMMAND = ("/usr/bin/python3", "-IBS")
+"""How the hook runs its helper: Debian's own interpreter, without its environment, site packages or bytecode files."""
 
-# The hook's second line, by which we know our own file, whatever its age.
-_MARKER = b"# This file belongs to libvirt-sidecar:"
-_SPOOL_LINE = "spool='/run/sidecar/spool'"
-# Ours is 2 KB; of another's file only the beginning is needed.
-_READ_BYTES = 65536
+# Far more than the hook grants its helper: a machine that is busy just now is nothing to warn of.
+TRIAL_LIMIT_S = 10.0
 
-
-class HookState(Enum):
-    """What stands where the hook should be."""
-
-    INSTALLED = "installed"
-    OUTDATED = "outdated"
-    NOT_EXECUTABLE = "not-executable"
-    NOT_INSTALLED = "not-installed"
-    FOREIGN = "foreign"
+# No host can honour it, so a helper that works refuses it.
+_TRIAL_XML = (
+    f'<domain><metadata><policy xmlns="{POLICY_NAMESPACE}">'
+    f'<require dialect="ovirt" min-version="{OFFER_LIMIT}"/></policy></metadata></domain>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +49,29 @@ def install(hooks_directory: Path, configuration: Path | None) -> None:
         HookConflictError: Another's file stands there; nothing was written.
     """
     target = hooks_directory / "qemu.d" / NAME
-    spool = report_spool(_find_spool(configuration))
+    paths = find_paths(configuration)
+    spool = report_spool(paths.spool)
     if not spool.is_usable:
         raise ConfigurationError(f"paths.spool: {spool.path}: {spool.problem}")
-    content = render_hook(spool.path)
+    content = render_hook(paths)
     before = judge(target, content)
     if before is HookState.FOREIGN:
         raise HookConflictError(f"{target}: was not written by sidecarctl; left alone")
-    hooks_were_there = _has_hooks(hooks_directory)
+    hooks_were_there = has_hooks(hooks_directory)
     if before is not HookState.INSTALLED:
-        _write_hook(target, content, is_new=before is HookState.NOT_INSTALLED)
-    if spool.is_present and spool.problem:
-        print(f"sidecarctl: warning: {spool.path}: {spool.problem}", file=sys.stderr)
+        write_hook(target, content, is_new=before is HookState.NOT_INSTALLED)
+    _warn(paths, spool)
     print(f"{target}: {_INSTALL_WORDS[before]}")
     print(_LIBVIRT_KNOWS if hooks_were_there else _LIBVIRT_MUST_LOOK)
+
+
+def _warn(paths: HookPaths, spool: SpoolReport) -> None:
+    """One line for each thing that the hook needs and that is not as it should be."""
+    if spool.is_present and spool.problem:
+        print(f"sidecarctl: warning: {spool.path}: {spool.problem}", file=sys.stderr)
+    problem = find_helper_problem(paths)
+    if problem:
+        print(f"sidecarctl: warning: no policy will be judged: {problem}", file=sys.stderr)
 
 
 _INSTALL_WORDS = {
@@ -99,10 +105,11 @@ def remove(hooks_directory: Path) -> None:
 
 
 def show_status(hooks_directory: Path, configuration: Path | None, *, as_json: bool) -> bool:
-    """Print hook and spool, for people or as one JSON document; whether the hook is installed and current."""
+    """Print hook, spool and helper, for people or as one JSON document; whether the hook is installed and current."""
     target = hooks_directory / "qemu.d" / NAME
-    spool = report_spool(_find_spool(configuration))
-    state = judge(target, render_hook(spool.path))
+    paths = find_paths(configuration)
+    spool, helper_problem = report_spool(paths.spool), find_helper_problem(paths)
+    state = judge(target, render_hook(paths))
     if as_json:
         document = {
             "state": state.value,
@@ -111,39 +118,17 @@ def show_status(hooks_directory: Path, configuration: Path | None, *, as_json: b
             "spool_present": spool.is_present,
             "spool_sound": spool.is_present and not spool.problem,
             "spool_problem": spool.problem or None,
+            "helper": paths.helper,
+            "helper_problem": helper_problem or None,
         }
         print(json.dumps(document))
     else:
-        print(f"hook:  {state.value.replace('-', ' ')} ({target})")
-        print(f"spool: {spool.problem or 'sound'} ({spool.path})")
+        print(f"hook:   {state.value.replace('-', ' ')} ({target})")
+        print(f"spool:  {spool.problem or 'sound'} ({spool.path})")
+        print(f"helper: {helper_problem or 'sound'} ({paths.helper})")
     if state is not HookState.INSTALLED:
         print(f"sidecarctl: the hook is {state.value.replace('-', ' ')}", file=sys.stderr)
     return state is HookState.INSTALLED
-
-
-def render_hook(spool: str) -> bytes:
-    """The packaged hook with the spool's path in it, quoted for the shell."""
-    source = (resources.files("libvirt_hooks") / "qemu.d" / NAME).read_text()
-    quoted = "'" + spool.replace("'", "'\\''") + "'"
-    return source.replace(_SPOOL_LINE, f"spool={quoted}").encode()
-
-
-def judge(target: Path, wanted: bytes) -> HookState:
-    """What stands at ``target``; ``wanted`` is the content of a current hook."""
-    try:
-        found = target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return HookState.NOT_INSTALLED
-    if not stat.S_ISREG(found.st_mode):
-        return HookState.FOREIGN
-    with target.open("rb") as file:
-        content = file.read(_READ_BYTES)
-    if not content.partition(b"\n")[2].startswith(_MARKER):
-        return HookState.FOREIGN
-    # Root runs this file: one that others can write is not as we left it.
-    if content != wanted or found.st_mode & 0o022:
-        return HookState.OUTDATED
-    return HookState.INSTALLED if found.st_mode & 0o111 else HookState.NOT_EXECUTABLE
 
 
 def report_spool(path: str) -> SpoolReport:
@@ -161,54 +146,56 @@ def report_spool(path: str) -> SpoolReport:
     return SpoolReport(path, is_present=True, problem=problem, is_usable=True)
 
 
-def _find_spool(configuration: Path | None) -> str:
-    """The configured spool with every link before its last part resolved: the hook follows none."""
-    from sidecar.config import load_configuration  # needs msgspec, which "--help" does not
+def find_helper_problem(paths: HookPaths) -> str:
+    """Run the helper as the hook does, on a policy that it must refuse; ``""`` when it does, else what is wrong."""
+    command = [*HELPER_COMMAND, paths.helper, paths.offer, paths.configuration, "trial"]
+    try:
+        done = subprocess.run(
+            command,
+            input=_TRIAL_XML.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            cwd="/",
+            timeout=TRIAL_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the helper gave no verdict within {TRIAL_LIMIT_S:g} s"
+    except OSError as error:
+        return f"the helper cannot be run: {command[0]}: {error.strerror}"
+    if done.returncode == REFUSED:
+        return ""
+    said = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"the helper does not work: {command[0]} ended with {done.returncode}, not {REFUSED}: {ascii(said)[1:-1]}"
 
-    configured = load_configuration(configuration).paths.spool
+
+def find_paths(configuration: Path | None) -> HookPaths:
+    """What the hook is told, from the configuration and from where this package is.
+
+    Raises:
+        ConfigurationError: The configuration is wrong, or a path in it, or its own, can not stand in a hook.
+    """
+    from sidecar.config import DEFAULT_PATH, load_configuration  # needs msgspec, which "--help" does not
+
+    section = load_configuration(configuration).paths
+    return HookPaths(
+        spool=_resolve_spool(section.spool),
+        helper=_require_printable("the helper", os.path.realpath(os.path.join(os.path.dirname(__file__), "admit.py"))),
+        offer=_require_printable("paths.state", os.path.join(section.state, OFFER_NAME)),
+        configuration=_require_printable("--config", os.path.abspath(configuration or DEFAULT_PATH)),
+    )
+
+
+def _resolve_spool(configured: str) -> str:
+    """The configured spool with every link before its last part resolved: the hook follows none."""
     parent, name = os.path.split(os.path.normpath("/" + configured.lstrip("/")))
     if not name or not configured.isprintable():
         raise ConfigurationError(f"paths.spool: expected a directory's path, found {configured!a}")
     return os.path.join(os.path.realpath(parent), name)
 
 
-def _has_hooks(hooks_directory: Path) -> bool:
-    """Whether libvirt's QEMU driver has something to run here: only then it looks again at every event."""
-    scripts = [hooks_directory / "qemu", *(hooks_directory / "qemu.d").glob("*")]
-    return any(script.is_file() and os.access(script, os.X_OK) for script in scripts)
-
-
-def _write_hook(target: Path, content: bytes, *, is_new: bool) -> None:
-    """Put the file in place in one step.
-
-    The temporary file lies beside ``qemu.d``: libvirt runs everything executable in there.
-    """
-    _create_directories(target.parent)
-    fd, temporary = tempfile.mkstemp(prefix=f".{NAME}.", dir=target.parent.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o755)
-            file.flush()
-            os.fsync(file.fileno())
-        _move_into_place(temporary, target, is_new=is_new)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _move_into_place(temporary: str, target: Path, *, is_new: bool) -> None:
-    if not is_new:
-        os.replace(temporary, target)
-        return
-    try:
-        os.link(temporary, target)  # unlike a rename it does not replace what has come in between
-    except FileExistsError:
-        raise HookConflictError(f"{target}: another program has just put a file there; left alone") from None
-
-
-def _create_directories(directory: Path) -> None:
-    """Create what is missing with mode 0755, whatever the umask."""
-    for path in [*reversed(directory.parents), directory]:
-        if not path.exists():
-            path.mkdir(0o755)
-            path.chmod(0o755)
+def _require_printable(what: str, path: str) -> str:
+    if not path.isprintable():
+        raise ConfigurationError(f"{what}: expected a path that can be printed, found {path!a}")
+    return path

@@ -50,7 +50,7 @@ def _add_hooks(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     for action, text in (
         ("install", "install the hook, or bring it up to date"),
         ("remove", "remove the hook that sidecarctl installed"),
-        ("status", "say whether the hook is installed; exit 0 when it is, and current"),
+        ("status", "say whether the hook is installed, and its helper works; exit 0 when it is installed and current"),
     ):
         parser = actions.add_parser(action, help=text, description=text, allow_abbrev=False)
         parser.add_argument(
@@ -64,7 +64,7 @@ def _add_hooks(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             "--config",
             metavar="FILE",
             type=Path,
-            help="sidecard's configuration, which names the spool (default: /etc/sidecar/sidecar.toml)",
+            help="sidecard's configuration, which names spool and state (default: /etc/sidecar/sidecar.toml)",
         )
         if action == "status":
             parser.add_argument("--json", action="store_true", help="print one JSON document")

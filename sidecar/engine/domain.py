@@ -44,6 +44,7 @@ class Domain:
         self._look_pending = False
         self._owed_look: LookNotice | None = None
         self._owed_at = 0.0
+        self._policy_problem: str | None = None
         self._stay: Stay | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -166,6 +167,7 @@ class Domain:
         if snapshot is None:
             await self._end_stay()
             return
+        self._report_policy(snapshot)
         if came is Origin.ATTACH and snapshot.activity is Activity.INCOMING:
             came = None  # its guest is not here yet, and will be seen arriving
         if self._stay is None or self._stay.run_token != snapshot.run:
@@ -176,6 +178,13 @@ class Domain:
             await asyncio.sleep(0)  # the stay takes this look before it is told of anything later
         else:
             self._stay.look(snapshot, came)
+
+    def _report_policy(self, snapshot: DomainSnapshot) -> None:
+        """One line when the policy is found broken, or broken otherwise; not at each look."""
+        problem = snapshot.policy_problem
+        if problem is not None and problem != self._policy_problem:
+            logger.warning("%s: bad-policy: it refuses nothing: %s", ascii(snapshot.name), problem)
+        self._policy_problem = problem
 
     async def _inspect(self) -> DomainSnapshot | None:
         retrying = AsyncRetrying(

@@ -32,7 +32,7 @@ class DomainSnapshot:
 
     ``run`` is the opaque token of its QEMU process, ``pid`` that process; ``origin`` is how it came as far as libvirt
     still knows; ``record`` the agreement in its live XML (``None`` when there is none or it is broken, see
-    ``record_present``).
+    ``record_present``); ``policy_problem`` what is wrong in its policy, in one printable line.
     """
 
     uuid: UUID
@@ -44,6 +44,7 @@ class DomainSnapshot:
     channels: tuple[ChannelDevice, ...]
     record: Agreement | None
     record_present: bool
+    policy_problem: str | None = None
 
 
 class Hypervisor(Protocol):

@@ -1,4 +1,4 @@
-"""Reads what we need out of a live domain XML: our channels and the record that came along.
+"""Reads what we need out of a live domain XML: our channels, the record that came along, what is wrong in the policy.
 
 Source: libvirt's format of domain XML; docs/record.md for the record, docs/configuration.md for the channels' names.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from sidecar.record.agreement import NAMESPACE, Agreement, read_agreement
+from sidecar.record.policy import BrokenPolicyError, read_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,16 @@ class ChannelDevice:
 
 @dataclass(frozen=True, slots=True)
 class DomainXml:
-    """What one domain XML told. ``record_present`` is set also when the record is broken (``record`` is ``None``)."""
+    """What one domain XML told.
+
+    ``record_present`` is set also when the record is broken (``record`` is ``None``). ``policy_problem`` says what is
+    wrong in a policy, in one printable line.
+    """
 
     channels: tuple[ChannelDevice, ...]
     record: Agreement | None
     record_present: bool
+    policy_problem: str | None = None
 
 
 def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
@@ -48,7 +54,16 @@ def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
         channels=tuple(_channels(root, names)),
         record=None if element is None else read_agreement(element),
         record_present=element is not None,
+        policy_problem=_find_policy_problem(root),
     )
+
+
+def _find_policy_problem(root: ElementTree.Element) -> str | None:
+    try:
+        read_policy(root)
+    except BrokenPolicyError as error:
+        return str(error)
+    return None
 
 
 def _channels(root: ElementTree.Element, names: Collection[str]) -> list[ChannelDevice]:

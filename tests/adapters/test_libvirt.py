@@ -16,6 +16,7 @@ from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, Loo
 from sidecar.engine.ports import Activity
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
 from sidecar.record.agreement import NAMESPACE, Agreement, Origin
+from sidecar.record.policy import NAMESPACE as POLICY_NAMESPACE
 
 UUID_TEXT = "11111111-2222-3333-4444-555555555555"
 
@@ -108,6 +109,11 @@ async def test_ports_and_records() -> None:
     await heard.after("_on_metadata", 2, NAMESPACE)
     uuid = UUID(UUID_TEXT)
     assert heard.notices == [PortNotice(uuid, "channel1", opened=True), RecordNotice(uuid)]
+
+
+async def test_a_policy_that_changed_is_looked_at() -> None:
+    heard = Heard()
+    assert await heard.after("_on_metadata", 2, POLICY_NAMESPACE) == [LookNotice(UUID(UUID_TEXT))]
 
 
 async def test_events_of_an_old_connection_are_dropped() -> None:

@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from sidecar.adapters.libvirt import calls
-from sidecar.adapters.libvirt.calls import is_record_intact, translated, write_record
+from sidecar.adapters.libvirt.calls import inspect_domain, is_record_intact, translated, write_record
 from sidecar.errors import (
     DomainGoneError,
     HypervisorDownError,
@@ -19,6 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.record.agreement import Agreement, render_agreement
 from sidecar.record.domain_xml import parse_domain_xml
+from sidecar.record.policy import NAMESPACE as POLICY_NAMESPACE
 
 AGREEMENT = Agreement("h", "u", "r", "start", 1, "2026-11-21T07:31:38.440Z", ())
 FOREIGN = render_agreement(AGREEMENT).replace('arrivals="1"', 'arrivals="2"')
@@ -46,6 +47,7 @@ class Domain:
     def __init__(self) -> None:
         self.alive = self.active = 1
         self.stored: dict[int, str] = {}
+        self.metadata_elements: list[str] = []
         self.fails: dict[str, Callable[[], Exception]] = {}
 
     def _do(self, name: str) -> None:
@@ -67,6 +69,12 @@ class Domain:
     def lookupByUUIDString(self, _uuid: str) -> "Domain":  # noqa: N802 (libvirt's name)
         self._do("lookup")
         return self
+
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED]
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 (libvirt's name)
+        return f"<domain><metadata>{''.join(self.metadata_elements)}</metadata></domain>"
 
     def setMetadata(self, _kind: int, text: str, _key: str, _uri: str, flags: int) -> None:  # noqa: N802 (libvirt's name)
         self._do("set")
@@ -100,6 +108,17 @@ def kind_of_failure(domain: Domain) -> type[HypervisorError]:
     with pytest.raises(HypervisorError) as caught:
         write(domain)
     return type(caught.value)
+
+
+def test_a_snapshot_says_what_is_wrong_in_the_policy() -> None:
+    domain = Domain()
+    snapshot = inspect_domain(domain, UUID(int=1), ())
+    assert snapshot is not None
+    assert snapshot.policy_problem is None
+    domain.metadata_elements.append(f'<polcy xmlns="{POLICY_NAMESPACE}"/>')
+    snapshot = inspect_domain(domain, UUID(int=1), ())
+    assert snapshot is not None
+    assert snapshot.policy_problem == "element 'polcy': expected policy"
 
 
 def test_it_is_written_and_read_back() -> None:

@@ -2,18 +2,23 @@
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from sidecar.cli.hooks import HookState, install, judge, remove, render_hook, report_spool, show_status
+from sidecar.cli import hooks
+from sidecar.cli.admit import REFUSED
+from sidecar.cli.hook_file import HookState, judge, render_hook
+from sidecar.cli.hooks import find_helper_problem, find_paths, install, remove, report_spool, show_status
 from sidecar.errors import ConfigurationError, HookConflictError
 
 OTHER_UID = 61234
+HELPER = str(Path(hooks.__file__).resolve().with_name("admit.py"))
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files to other users")
 
@@ -47,18 +52,20 @@ def configure(tmp_path: Path, spool: object) -> Path:
 
 
 def test_installs_an_executable_hook_and_says_what_libvirt_needs(
-    directory: Path, target: Path, spool: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+    directory: Path, target: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = os.umask(0o077)
     try:
         install(directory, configuration)
     finally:
         os.umask(before)
-    assert target.read_bytes() == render_hook(str(spool))
+    assert target.read_bytes() == render_hook(find_paths(configuration))
     assert [path.stat().st_mode & 0o777 for path in (target, target.parent, directory)] == [0o755] * 3
     assert [*directory.iterdir(), *target.parent.iterdir()] == [target.parent, target]
     assert target.stat().st_nlink == 1
-    assert "systemctl reload libvirtd" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "systemctl reload libvirtd" in said.out
+    assert said.err == ""
 
 
 def test_installing_again_changes_nothing(
@@ -115,13 +122,13 @@ def open_to_others(target: Path) -> None:
     ],
 )
 def test_our_own_file_is_brought_up_to_date(
-    directory: Path, target: Path, spool: Path, configuration: Path, spoil: Callable[[Path], None], state: HookState
+    directory: Path, target: Path, configuration: Path, spoil: Callable[[Path], None], state: HookState
 ) -> None:
     install(directory, configuration)
     spoil(target)
-    assert judge(target, render_hook(str(spool))) is state
+    assert judge(target, render_hook(find_paths(configuration))) is state
     install(directory, configuration)
-    assert judge(target, render_hook(str(spool))) is HookState.INSTALLED
+    assert judge(target, render_hook(find_paths(configuration))) is HookState.INSTALLED
     assert target.stat().st_mode & 0o777 == 0o755
 
 
@@ -203,6 +210,8 @@ def test_status_as_json(
         "spool_present": True,
         "spool_sound": True,
         "spool_problem": None,
+        "helper": HELPER,
+        "helper_problem": None,
     }
 
 
@@ -213,9 +222,10 @@ def test_status_for_people(
     spool.rmdir()
     capsys.readouterr()
     assert show_status(directory, configuration, as_json=False)
-    hook_line, spool_line = capsys.readouterr().out.splitlines()
+    hook_line, spool_line, helper_line = capsys.readouterr().out.splitlines()
     assert "installed" in hook_line
     assert "missing" in spool_line
+    assert helper_line == f"helper: sound ({HELPER})"
 
 
 def test_a_spool_that_others_can_write_is_one_warning(
@@ -262,14 +272,91 @@ def test_impossible_spools(tmp_path: Path, directory: Path, spool: str) -> None:
         install(directory, configure(tmp_path, spool))
 
 
-@pytest.mark.parametrize("path", ["/run/sidecar/spool", "/a'b", "/a''$(id)`id`\"\\", "/-n", "/a b", "/ä😀"])
-def test_the_path_is_quoted_for_the_shell(path: str) -> None:
-    (line,) = [line for line in render_hook(path).decode().splitlines() if line.startswith("spool=")]
-    for shell in filter(shutil.which, ("dash", "bash", "busybox")):
-        command = [shell, *(["sh"] if shell == "busybox" else []), "-c", f'{line}; printf %s "$spool"']
-        assert subprocess.run(command, capture_output=True, check=True).stdout == path.encode()
+class TestHelper:
+    """The hook's helper, which /usr/bin/python3 has to run."""
 
+    BROKEN: ClassVar[dict[str, tuple[str, str]]] = {
+        "fault": ("raise OSError('no such luck')", "ended with 1, not 10: OSError: no such luck"),
+        "admits all": ("", "ended with 0, not 10: "),
+        "killed": ("import os; os.kill(os.getpid(), 9)", "ended with -9, not 10: "),
+        "unprintable": ("import sys; print('\\x1b[2J'); sys.exit(3)", "not 10: \\x1b[2J"),
+    }
 
-def test_the_packaged_hook_names_the_default_spool() -> None:
-    assert b"\nspool='/run/sidecar/spool'\n" in render_hook("/run/sidecar/spool")
-    assert render_hook("/x").count(b"/run/sidecar/spool") == 0
+    @pytest.fixture(params=BROKEN)
+    def broken(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        text, problem = self.BROKEN[request.param]
+        (tmp_path / "admit.py").write_text(text)
+        monkeypatch.setattr(hooks, "__file__", str(tmp_path / "hooks.py"))
+        return problem
+
+    def test_is_this_packages_own_with_links_resolved(self, configuration: Path, tmp_path: Path) -> None:
+        paths = find_paths(configuration)
+        assert paths.helper == HELPER
+        assert paths.configuration == str(configuration)
+        assert paths.offer == "/run/sidecar/host.json"
+        configuration.write_text(f'[paths]\nstate = "{tmp_path}/state"\n')
+        assert find_paths(configuration).offer == f"{tmp_path}/state/host.json"
+
+    def test_of_the_default_configuration(self) -> None:
+        assert find_paths(None).configuration == "/etc/sidecar/sidecar.toml"
+
+    def test_a_relative_configuration_is_told_in_full(
+        self, configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert find_paths(Path(configuration.name)).configuration == str(configuration)
+
+    @pytest.mark.parametrize("state", ["/run/a\nb", "/run/\x1b"])
+    def test_impossible_state_directories(self, tmp_path: Path, directory: Path, state: str) -> None:
+        path = tmp_path / "sidecar.toml"
+        path.write_text(f"[paths]\nstate = {json.dumps(state)}\n")
+        with pytest.raises(ConfigurationError, match=r"paths\.state"):
+            install(directory, path)
+        assert not directory.exists()
+
+    def test_that_does_not_work_is_one_warning(
+        self, directory: Path, target: Path, configuration: Path, broken: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        install(directory, configuration)
+        assert target.exists()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("sidecarctl: warning: no policy will be judged: ")
+        assert broken in line
+
+    def test_that_does_not_work_shows_in_the_status(
+        self, directory: Path, configuration: Path, broken: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        install(directory, configuration)
+        capsys.readouterr()
+        assert show_status(directory, configuration, as_json=True)
+        assert broken in json.loads(capsys.readouterr().out)["helper_problem"]
+        assert show_status(directory, configuration, as_json=False)
+        assert broken in capsys.readouterr().out.splitlines()[2]
+
+    def test_missing(self, configuration: Path) -> None:
+        problem = find_helper_problem(replace(find_paths(configuration), helper="/nowhere/admit.py"))
+        assert "/nowhere/admit.py" in problem
+        assert "\n" not in problem
+
+    def test_no_interpreter(self, configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hooks, "HELPER_COMMAND", ("/nowhere/python3",))
+        problem = find_helper_problem(find_paths(configuration))
+        assert problem == "the helper cannot be run: /nowhere/python3: No such file or directory"
+
+    def test_that_hangs(self, tmp_path: Path, configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "admit.py").write_text("while True: pass")
+        monkeypatch.setattr(hooks, "TRIAL_LIMIT_S", 0.3)
+        problem = find_helper_problem(replace(find_paths(configuration), helper=str(tmp_path / "admit.py")))
+        assert problem == "the helper gave no verdict within 0.3 s"
+
+    def test_its_word_is_its_exit_code(self, tmp_path: Path, configuration: Path) -> None:
+        (tmp_path / "admit.py").write_text(f"import sys; sys.exit({REFUSED})")
+        assert find_helper_problem(replace(find_paths(configuration), helper=str(tmp_path / "admit.py"))) == ""
+
+    def test_another_place_of_it_makes_the_hook_outdated(
+        self, directory: Path, target: Path, configuration: Path, tmp_path: Path
+    ) -> None:
+        install(directory, configuration)
+        for change in ("helper", "offer", "configuration"):
+            moved = replace(find_paths(configuration), **{change: str(tmp_path / "moved")})
+            assert judge(target, render_hook(moved)) is HookState.OUTDATED

@@ -235,3 +235,45 @@ class TestRecordTouched:
             assert domain.live is not None
             assert domain.config is None
             assert len(host.hypervisor.attempts) == 1
+
+
+class TestPolicy:
+    @staticmethod
+    def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [record.getMessage() for record in caplog.records if "bad-policy" in record.getMessage()]
+
+    async def test_a_broken_one_is_told_once_however_often_we_look(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain(Activity.RUNNING, origin=Origin.START, name="vm\u20ac")
+            domain.policy_problem = "tools 'maybe': expected true or false"
+            for _ in range(3):
+                host.tell(LookNotice(domain.uuid))
+                await settle(1)
+            expected = "'vm\\u20ac': bad-policy: it refuses nothing: tools 'maybe': expected true or false"
+            assert self.warnings(caplog) == [expected]
+            assert domain.live is not None, "and hinders nobody"
+
+    async def test_another_problem_is_told_and_the_same_one_after_it_was_mended(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain(Activity.RUNNING, origin=Origin.START)
+            for problem in (None, "one", "one", "two", None, "two"):
+                domain.policy_problem = problem
+                host.tell(LookNotice(domain.uuid))
+                await settle(1)
+            assert [line.rpartition(" ")[2] for line in self.warnings(caplog)] == ["one", "two", "two"]
+
+    async def test_a_guest_that_comes_back_is_told_of_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain(Activity.RUNNING, origin=Origin.MIGRATION)
+            domain.policy_problem = "one"
+            host.tell(LookNotice(domain.uuid))
+            await settle(1)
+            host.end(domain)
+            await settle(1)
+            host.renew_process(domain)
+            host.hypervisor.domains[domain.uuid] = domain
+            host.tell(LookNotice(domain.uuid))
+            await settle(1)
+            assert len(self.warnings(caplog)) == 2

@@ -31,6 +31,7 @@ class FakeDomain:
     live: Agreement | None = None
     config: Agreement | None = None
     record_broken: bool = False
+    policy_problem: str | None = None
     persistent: bool = True
     port: FakeAgentPort = field(default_factory=FakeAgentPort)
     free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -191,4 +192,5 @@ def _snapshot(domain: FakeDomain | None) -> DomainSnapshot | None:
         channels=domain.channels,
         record=None if domain.record_broken else domain.live,
         record_present=domain.record_broken or domain.live is not None,
+        policy_problem=domain.policy_problem,
     )

@@ -2,17 +2,22 @@
 
 import os
 import resource
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.spool import parse_notice
-from sidecar.cli.hooks import render_hook
+from sidecar.cli.hook_file import HookPaths, render_hook
 from sidecar.engine.notices import HookNotice
+from tests.libvirt_hooks.installed_hook import (
+    ENVIRONMENT,
+    LIMIT_S,
+    OTHER_UID,
+    needs_root,
+    read_notices,
+    write_hook,
+)
 
 OPERATIONS = ["started", "reconnect", "stopped", "release", "migrate", "restore"]
 OTHER_OPERATIONS = ["prepare", "start", "attach", "", "startedX", "--help", "-e", "*", "started\n"]
@@ -20,36 +25,6 @@ NAMES = [
     "vm1", "--help", "-rf", "-", ".", "$(id)", "`id`", ";reboot", "a b", "  ", "a'b", 'a"b', "a\\nb", "a\nb", "\n",
     "a\n", "%s%n", "\\0", "\\c", "*", "~", "ä€😀", "x" * 255, "libvirt-sidecar notice 1", "\x1b[2J",
 ]  # fmt: skip
-# Somebody else, whom no process of this machine runs as.
-OTHER_UID = 61234
-# A hook that hangs holds the domain's lock for ever; ours takes a millisecond.
-LIMIT_S = 10
-
-SHELLS = [shell for shell in (("dash",), ("busybox", "sh"), ("bash", "--posix")) if shutil.which(shell[0])]
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for other users and mounts")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that other users can reach, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name).resolve()
-
-
-@pytest.fixture
-def spool(place: Path) -> Path:
-    directory = place / "spool"
-    directory.mkdir(0o700)
-    return directory
-
-
-def write_hook(spool: Path) -> str:
-    hook = spool.parent / "hook"
-    hook.write_bytes(render_hook(str(spool)))
-    hook.chmod(0o755)
-    return str(hook)
 
 
 def run_hook(
@@ -64,7 +39,7 @@ def run_hook(
         command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": "/"} if environment is None else environment,
+        env=ENVIRONMENT if environment is None else environment,
         user=user,
         group=user,
         extra_groups=None if user is None else [],
@@ -73,15 +48,6 @@ def run_hook(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-def read_notices(spool: Path) -> list[object]:
-    return [parse_notice(file.read_bytes()) for file in sorted(spool.iterdir())]
-
-
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
-def hook(request: pytest.FixtureRequest, spool: Path) -> list[str]:
-    return [shutil.which(request.param[0]), *request.param[1:], write_hook(spool)]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -128,7 +94,7 @@ def test_two_runs_leave_two_files(hook: list[str], spool: Path) -> None:
 
 
 def test_runs_by_its_own_first_line(spool: Path) -> None:
-    run_hook([write_hook(spool), "vm1", "started", "begin", "-"])
+    run_hook([str(write_hook(spool)), "vm1", "started", "begin", "-"])
     assert read_notices(spool) == [HookNotice("vm1", "started")]
 
 
@@ -136,7 +102,7 @@ def test_runs_by_its_own_first_line(spool: Path) -> None:
 def test_any_spool_path(place: Path, quoted: str) -> None:
     spool = place / quoted
     spool.mkdir(0o700)
-    run_hook([write_hook(spool), "vm1", "started"])
+    run_hook([str(write_hook(spool)), "vm1", "started"])
     assert read_notices(spool) == [HookNotice("vm1", "started")]
 
 
@@ -160,12 +126,13 @@ def test_closed_standard_streams(hook: list[str], spool: Path, closed: str) -> N
     assert read_notices(spool) == [HookNotice("vm1", "started")]
 
 
-def test_stdin_is_left_unread(hook: list[str], spool: Path) -> None:
+@pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation != "migrate"])
+def test_stdin_is_left_unread(hook: list[str], operation: str) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"<domain/>")
     try:
         # The writer stays open: whoever reads to the end waits for ever.
-        subprocess.run([*hook, "vm1", "migrate", "begin", "-"], stdin=reader, timeout=LIMIT_S, check=True)
+        subprocess.run([*hook, "vm1", operation, "begin", "-"], stdin=reader, timeout=LIMIT_S, check=True)
         assert os.read(reader, 100) == b"<domain/>"
     finally:
         os.close(reader)
@@ -197,7 +164,7 @@ def test_never_through_a_link_above(place: Path) -> None:
     (place / "real" / "spool").mkdir(0o700, parents=True)
     (place / "link").symlink_to(place / "real")
     hook = place / "hook"
-    hook.write_bytes(render_hook(str(place / "link" / "spool")))
+    hook.write_bytes(render_hook(HookPaths(str(place / "link" / "spool"), "", "", "")))
     run_hook(["/bin/sh", str(hook), "vm1", "started"])
     assert list((place / "real" / "spool").iterdir()) == []
 
@@ -243,7 +210,7 @@ def run_with_files(command: list[str], count: int) -> "subprocess.CompletedProce
 def test_wherever_the_shell_can_start_lack_of_descriptors_is_no_failure(spool: Path) -> None:
     empty = spool.parent / "empty"
     empty.write_text("exit 0\n")
-    hook = write_hook(spool)
+    hook = str(write_hook(spool))
     tried = 0
     for count in range(3, 20):
         if run_with_files(["dash", str(empty)], count).returncode == 0:

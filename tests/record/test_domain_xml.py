@@ -1,11 +1,12 @@
 from dataclasses import astuple
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from sidecar.record.agreement import NAMESPACE, RECORD_LIMIT_CHARACTERS, ROWS_LIMIT
 from sidecar.record.domain_xml import ChannelDevice, DomainXml, parse_domain_xml
-from tests.record.conftest import FOLDER, Golden
+from tests.conftest import Golden
 
 NAMES = [
     "ovirt-guest-agent.0",
@@ -19,7 +20,7 @@ NAMES = [
     "org.example.guestfwd",
     "org.example.pty",
 ]
-RUNNING = (FOLDER / "domain-running.input.xml").read_text(encoding="utf-8")
+RUNNING = (Path(__file__).parent / "golden" / "domain-running.input.xml").read_text(encoding="utf-8")
 RECORD = f'<s:agreement xmlns:s="{NAMESPACE}" host-uuid="u" run="r" arrivals="%s"/>'
 CHANNEL = """
 <channel type='unix'>
@@ -44,7 +45,7 @@ def lines_of(found: DomainXml) -> str:
         for line in (
             *(astuple(device) for device in found.channels),
             found.record_present,
-            found.record and astuple(found.record)[:-1],
+            found.record and astuple(found.record)[:6],
             *map(astuple, rows),
         )
     )
@@ -134,6 +135,25 @@ def test_a_record_beyond_its_bounds_is_broken_and_hides_nothing_else(record: str
     found = parse_domain_xml(domain(record, CHANNEL % ""), NAMES)
     assert found.record_present
     assert found.record is None
+    assert len(found.channels) == 1
+
+
+POLICY = '<p:policy xmlns:p="urn:libvirt-sidecar:policy:1"><p:require tools="%s"/></p:policy>'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ("", None),
+        (POLICY % "true", None),
+        (POLICY % "maybe", "tools 'maybe': expected true or false"),
+        (POLICY % "&#10;\u20ac", "tools '\\n\\u20ac': expected true or false"),
+    ],
+)
+def test_a_broken_policy_is_told_and_hides_nothing_else(metadata: str, problem: str | None) -> None:
+    found = parse_domain_xml(domain(metadata + RECORD % "7", CHANNEL % ""), NAMES)
+    assert found.policy_problem == problem
+    assert found.record is not None
     assert len(found.channels) == 1
 
 

@@ -91,7 +91,9 @@ def inspect_domain(connection: Any, uuid: UUID, channel_names: tuple[str, ...]) 
             return None
         raise
     activity, origin = judge_state(state, reason)
-    return DomainSnapshot(uuid, name, activity, origin, run, pid, xml.channels, xml.record, xml.record_present)
+    return DomainSnapshot(
+        uuid, name, activity, origin, run, pid, xml.channels, xml.record, xml.record_present, xml.policy_problem
+    )
 
 
 def is_job_held(connection: Any, uuid: UUID) -> bool:

@@ -23,6 +23,7 @@ from sidecar.engine.notices import AgentNotice, DomainNotice, LookNotice, Record
 from sidecar.engine.ports import DomainSnapshot, HostIdentity
 from sidecar.errors import HypervisorDownError, HypervisorError, OutcomeUnknownError
 from sidecar.record.agreement import NAMESPACE, Agreement
+from sidecar.record.policy import NAMESPACE as POLICY_NAMESPACE
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +178,8 @@ class Libvirt:
     def _on_metadata(self, _c: libvirt.virConnect, domain: libvirt.virDomain, _type: int, uri: str, n: int) -> None:
         if uri == NAMESPACE:
             self._hand_over(n, RecordNotice(UUID(domain.UUIDString())))
+        elif uri == POLICY_NAMESPACE:
+            self._hand_over(n, LookNotice(UUID(domain.UUIDString())))  # it may be broken now
 
     def _on_agent(self, _c: libvirt.virConnect, domain: libvirt.virDomain, state: int, _reason: int, n: int) -> None:
         connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
