@@ -92,8 +92,15 @@ HOST_TO_GUEST = _table(
 NEGOTIATION_MESSAGES = frozenset({"api-version", "refresh"})
 """What only the negotiation sends: from anybody else it would make one end believe another version than the other."""
 
-# What fits the agents of all eras; what we say of our own accord has some 100 bytes.
-ARGUMENTS_LIMIT_BYTES = 32 * 1024
+LIMITS_BYTES: Mapping[Direction, int] = MappingProxyType(
+    {
+        # What fits the agents of all eras; what we say of our own accord has some 100 bytes.
+        Direction.HOST_TO_GUEST: 32 * 1024,
+        # What VDSM takes, to the byte, of a line with its LF; lists of what is installed are long.
+        Direction.GUEST_TO_HOST: 1024 * 1024,
+    }
+)
+"""The longest line of each direction."""
 
 
 def refuse(table: Mapping[str, Message], name: str, version: int) -> Refusal | None:
@@ -120,7 +127,7 @@ def render_message(
 
     Raises:
         MessageNotAllowedError: See ``refuse``; or the arguments would name another message than the one that was looked
-            up, are no JSON, or over ``ARGUMENTS_LIMIT_BYTES``. Nothing was rendered, and the text does not repeat them.
+            up, are no JSON, or over ``LIMITS_BYTES``. Nothing was rendered, and the text does not repeat them.
     """
     refusal = refuse(table, name, version)
     if refusal is not None:
@@ -132,8 +139,9 @@ def render_message(
         line = json.dumps({"__name__": name, **arguments}, allow_nan=False).encode("ascii") + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise MessageNotAllowedError(_bad_arguments(name, "the arguments are no JSON object")) from error
-    if len(line) > ARGUMENTS_LIMIT_BYTES:
-        raise MessageNotAllowedError(_bad_arguments(name, f"the arguments are over {ARGUMENTS_LIMIT_BYTES} bytes"))
+    limit = LIMITS_BYTES[table[name].direction]
+    if len(line) > limit:
+        raise MessageNotAllowedError(_bad_arguments(name, f"the arguments are over {limit} bytes"))
     return line
 
 

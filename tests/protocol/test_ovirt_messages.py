@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from sidecar.errors import MessageNotAllowedError
 from sidecar.protocol.ovirt_messages import (
-    ARGUMENTS_LIMIT_BYTES,
     GUEST_TO_HOST,
     HOST_TO_GUEST,
+    LIMITS_BYTES,
     Direction,
     Message,
     refuse,
@@ -120,7 +120,13 @@ def test_arguments_cannot_smuggle_in_another_message() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"a": float("nan")}, {"a": float("inf")}, {"a": object()}, {"a": b"bytes"}, {"a": "x" * ARGUMENTS_LIMIT_BYTES}],
+    [
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"a": object()},
+        {"a": b"bytes"},
+        {"a": "x" * LIMITS_BYTES[Direction.HOST_TO_GUEST]},
+    ],
 )
 def test_arguments_that_are_no_json_or_too_large(arguments: dict[str, object]) -> None:
     with pytest.raises(MessageNotAllowedError) as caught:
