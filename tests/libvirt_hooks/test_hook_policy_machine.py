@@ -31,8 +31,12 @@ from tests.libvirt_hooks.installed_hook import (
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"])
 def test_no_stdin_admits(run: Run, syslog: Syslog, closed: str) -> None:
-    expect_admission(run(None, prefix=["/bin/sh", "-c", f'exec "$@" {closed}', "sh"]))
-    assert syslog.lines == []
+    done = run(None, prefix=["/bin/sh", "-c", f'exec "$@" {closed}', "sh"])
+    expect_fault(done, syslog, "domain vm1: no XML came")
+
+
+def test_no_xml_admits(run: Run, syslog: Syslog) -> None:
+    expect_fault(run(b""), syslog, "domain vm1: no XML came")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
