@@ -1,4 +1,4 @@
-"""The walk of ``contrib/demo``: one guest, two hosts, four stops."""
+"""The walk of ``contrib/demo``: one guest, two hosts, four stops, and one refusal."""
 
 import signal
 import sys
@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec
 from tests.lab.guest import Guest
+from tests.lab.guest_files.control import OWN_AGENT
 from tests.lab.host import Host
 from tests.lab.laboratory import Laboratory, reason_against
 from tests.lab.waiting import wait_for
@@ -19,10 +20,12 @@ from tests.lab.waiting import wait_for
 AGREEMENT_TIMEOUT_S = 30.0
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 XPATH = '//*[local-name()="agreement"]'
-# An original oVirt agent speaks every 5 s; a demo that waits for it would mostly show waiting.
+TOOLS = '[tools]\ncurrent = {guest-tools = "0.1"}\n'
 CAPS = '[upgrade_levels]\novirt = 2\nqga = "5.2"\n'
 CHANNELS = (OVIRT_PORT, QGA_PORT)
-AGENT = AgentSpec(era="1.0.16", heartbeat_s=0.5)
+AGENT = AgentSpec(era=OWN_AGENT, heartbeat_s=5.0)
+POLICY_URI = "urn:libvirt-sidecar:policy:1"
+POLICY = '<policy><require dialect="ovirt" min-version="3"/></policy>'
 
 
 class Stage:
@@ -51,9 +54,15 @@ class Stage:
                 lambda: agreed_here(guest), AGREEMENT_TIMEOUT_S, f"{guest.name} to agree on {guest.here.name}"
             )
         record = ElementTree.fromstring(text)
-        print(f"{self._stop}. {what}; agreed after the arrival:", "; ".join(map(_tell, record, repeat(record))))
+        print(
+            f"{self._stop}. {what}; agreed after the arrival:", "; ".join(map(_tell, _channels(record), repeat(record)))
+        )
         print(f"   # virsh dumpxml {guest.name} --xpath '{XPATH}'")
         print("".join(f"   {line}\n" for line in text.splitlines()), flush=True)
+
+
+def _channels(record: ElementTree.Element) -> list[ElementTree.Element]:
+    return [child for child in record if child.tag.endswith("}channel")]
 
 
 def _tell(channel: ElementTree.Element, record: ElementTree.Element) -> str:
@@ -67,8 +76,9 @@ def agreed_here(guest: Guest) -> str | None:
     if not text:
         return None
     record = ElementTree.fromstring(text)
-    agreed = all(channel.get("state") == "agreed" for channel in record)
-    return text if record.get("host") == guest.here.name and len(record) == len(CHANNELS) and agreed else None
+    agreed = [channel.get("state") for channel in _channels(record)] == ["agreed"] * len(CHANNELS)
+    told = len(record) > len(CHANNELS)  # of its tools
+    return text if record.get("host") == guest.here.name and agreed and told else None
 
 
 def start_host(lab: Laboratory, stage: Stage, name: str, configuration: str) -> Host:
@@ -81,14 +91,13 @@ def start_host(lab: Laboratory, stage: Stage, name: str, configuration: str) -> 
 
 
 def walk(lab: Laboratory, stage: Stage) -> None:
-    """The four stops."""
+    """The four stops, and a fifth that is refused."""
     with stage.doing("building the guest's image, once"):
         guest = lab.guest(GuestSpec(name="vm1", channels=CHANNELS, agent=AGENT))
-    alpha = start_host(lab, stage, "alpha", "")
+    alpha = start_host(lab, stage, "alpha", TOOLS)
     beta = start_host(lab, stage, "beta", CAPS)
     print("Host alpha speaks oVirt API versions up to 4 and QEMU guest agents up to 10.0, beta is capped to 2 and 5.2.")
-    print(f"The guest has an agent scripted after oVirt's {AGENT.era}, which knows 3, with a heartbeat every")
-    print(f"{AGENT.heartbeat_s} s, and a real qemu-ga.\n")
+    print("The guest has the project's own agent, which speaks versions up to 4, and a real qemu-ga.\n")
 
     def step(what: str, action: Callable[[], None]) -> None:
         with stage.doing(what):
@@ -102,6 +111,22 @@ def walk(lab: Laboratory, stage: Stage) -> None:
     with stage.doing("saving vm1"):
         alpha.virsh("managedsave", guest.name)
     step("vm1 is saved and restored on alpha", guest.start)
+    with stage.doing("trying to migrate vm1 to beta"):
+        refusal = refuse_migration(guest, beta)
+    print("5. vm1 is given a policy that beta, capped to 2, cannot honour; it runs on at alpha:")
+    print(f"   # virsh metadata vm1 {POLICY_URI} --key policy --live --config --set '{POLICY}'")
+    print(f"   # virsh migrate --live … {beta.migration_uri}\n   {refusal}\n")
+
+
+def refuse_migration(guest: Guest, destination: Host) -> str:
+    """What virsh says of a migration that the guest's policy forbids."""
+    metadata = ("metadata", guest.name, POLICY_URI, "--key", "policy", "--live", "--config", "--set", POLICY)
+    guest.here.virsh(*metadata)
+    virsh = ["virsh", "--quiet", "--connect", "qemu:///system", *guest.migrate_command(destination)]
+    done = guest.here.run(virsh, check=False)
+    if done.returncode == 0 or not guest.is_running():
+        raise RuntimeError("the migration was not refused")
+    return done.stderr.strip()
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

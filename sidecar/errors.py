@@ -16,6 +16,7 @@
     │   │   └── AgentLeftError       and the agent went away meanwhile
     │   └── BadReplyError            it was sent, and what came back cannot be its answer
     │       └── UncorrelatedReplyError  it carried an id, and what came back carries none
+    ├── ReportError                  the agent in a guest cannot look something up
     ├── TransportError               a guest-agent channel's socket
     │   ├── ChannelUnreachableError  nothing answers at the path
     │   └── ForeignSocketError       something answers, but it is not that domain's QEMU
@@ -145,6 +146,10 @@ class BadReplyError(AgentError):
 
 class UncorrelatedReplyError(BadReplyError):
     """The command carried an ``id``, and what came back carries none: from an agent that knows none, or smuggled."""
+
+
+class ReportError(SidecarError):
+    """Something about the guest cannot be looked up at the moment; one line says what and why."""
 
 
 class TransportError(SidecarError):

@@ -1,21 +1,22 @@
 """Bench (b): an oVirt guest's arrival, at most 1.5 times the time of a bare script; see ``arrival_lab``.
 
-The guest's agent answers ``refresh`` at once.
+The guest has the project's own agent, which answers ``refresh`` at once.
 """
 
 from pathlib import Path
 
 from contrib.bench.arrival_lab import ArrivalBench, measure_arrivals
+from sidecar.protocol.versions import OVIRT_MAXIMUM
 from tests.lab.domain_xml import OVIRT_PORT, AgentSpec
+from tests.lab.guest_files.control import OWN_AGENT
 
-AGENT_MAXIMUM = 3
 BENCH = ArrivalBench(
     name="arrival",
     limit=1.5,
     channel=OVIRT_PORT,
-    agent=AgentSpec(heartbeat_s=5.0, prompt=True, maximum=AGENT_MAXIMUM),
+    agent=AgentSpec(era=OWN_AGENT, heartbeat_s=5.0),
     bare=Path(__file__).with_name("bare_arrival.py"),
-    bare_arguments=(str(AGENT_MAXIMUM),),
+    bare_arguments=(str(OVIRT_MAXIMUM),),
 )
 
 

@@ -18,7 +18,10 @@ _METADATA_MARK = "@METADATA@"
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """How an oVirt agent of the guest behaves; `maximum` None means what its era knows."""
+    """How an oVirt agent of the guest behaves; `maximum` None means what its era knows.
+
+    The era `control.OWN_AGENT` is no era: it is the project's own agent, which has its own maximum and is prompt.
+    """
 
     era: str = "1.0.16"
     heartbeat_s: float = 0.5

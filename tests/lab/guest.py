@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.lab.domain_xml import (
     render_channel,
     render_domain,
 )
-from tests.lab.guest_files.control import CONTROL_PORT
+from tests.lab.guest_files.control import CONTROL_PORT, OWN_AGENT
 from tests.lab.guest_files.ovirt_agent_main import default_port, log_path
 from tests.lab.host import Host
 from tests.lab.image import Image
@@ -228,13 +229,19 @@ class Guest:
         self.agent_stop(number, port)
         return self.agent_start(agent.era, agent.heartbeat_s, agent.prompt, port, agent.maximum)
 
+    def agent_log(self, port: str | None = None) -> str:
+        """What the agent process that was started last wrote."""
+        return self.shell(f"cat {log_path(port or self._default_port())}")
+
     def agent_events(self, port: str | None = None) -> list[dict[str, object]]:
         """What happened to the agent process that was started last: start, received, version, stop."""
-        text = self.shell(f"cat {log_path(port or self._default_port())}")
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in self.agent_log(port).splitlines()]
 
     def agent_version(self, port: str | None = None) -> int:
-        """The API version that the agent itself believes to be in force."""
+        """The API version that the agent itself believes to be in force, as its own log tells."""
+        if self.spec.agent is not None and self.spec.agent.era == OWN_AGENT:
+            believed = re.findall(r"API version (\d) in force", self.agent_log(port))
+            return int(believed[-1]) if believed else 0
         told = [event["version"] for event in self.agent_events(port) if event["event"] == "version"]
         return int(str(told[-1])) if told else 0
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from contrib.guest_zipapp import find_sources
 from tests.lab.initramfs import Archive
 from tests.lab.packages import dependency_of, refresh_lists, shared_libraries, unpack
 
@@ -115,7 +116,12 @@ def build_image(cache: Path = CACHE, tell: Callable[[str], object] = len) -> Ima
 
 
 def _own_inputs() -> list[Path]:
-    return [*(REPOSITORY / source for source in OWN_SOURCES), *(GUEST_FILES / script for script in SCRIPTS)]
+    return [*_own_sources(), *(GUEST_FILES / script for script in SCRIPTS)]
+
+
+def _own_sources() -> list[Path]:
+    """The scripted agents and what starts them, and our own agent."""
+    return [*(REPOSITORY / source for source in OWN_SOURCES), *find_sources()]
 
 
 def _machine_inputs() -> list[Path]:
@@ -134,6 +140,7 @@ def _build_base(target: Path, packages: Path) -> None:
     _add_modules(archive, kernel)
     _add_binary(archive, "usr/sbin/qemu-ga", qga / "usr/sbin/qemu-ga")
     _add_python(archive)
+    _add_psutil(archive, unpack("python3-psutil", packages))
     archive.add_file("etc/inittab", GUEST_FILES / "inittab")
     (image,) = (kernel / "boot").glob("vmlinuz-*")
     _write(target / "kernel", image.read_bytes())
@@ -145,9 +152,9 @@ def _build_own(target: Path, base: Path) -> None:
     for script in SCRIPTS:
         archive.add_bytes(f"lab/{script}", (GUEST_FILES / script).read_bytes(), 0o755)
     with tempfile.TemporaryDirectory() as scratch:
-        compiled = _compile([REPOSITORY / source for source in OWN_SOURCES], Path(scratch))
-        for source in OWN_SOURCES:
-            archive.add_bytes(f"lab/{source}c", compiled[REPOSITORY / source])
+        compiled = _compile(_own_sources(), Path(scratch))
+        for source, code in compiled.items():
+            archive.add_bytes(f"lab/{source.relative_to(REPOSITORY)}c", code)
     # Each archive begins at a multiple of four: finish() pads.
     _write(target / "initramfs", (base / "initramfs").read_bytes() + archive.finish())
 
@@ -188,6 +195,18 @@ def _add_python(archive: Archive) -> None:
     for path in _walk(library):
         if path.suffix == ".so":
             _add_binary(archive, str(path), path)
+
+
+def _add_psutil(archive: Archive, package: Path) -> None:
+    """What our own agent needs beside the standard library, where Debian's python3 looks for it."""
+    directory = package / "usr/lib/python3/dist-packages/psutil"
+    sources = [path for path in _walk(directory) if path.suffix == ".py"]
+    with tempfile.TemporaryDirectory() as scratch:
+        compiled = _compile(sources, Path(scratch))
+    for path, code in compiled.items():
+        archive.add_bytes(f"{path.relative_to(package)}c", code)
+    for path in directory.glob("*.so"):
+        _add_binary(archive, str(path.relative_to(package)), path)
 
 
 def _walk(directory: Path) -> Iterator[Path]:

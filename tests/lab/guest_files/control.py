@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from socket import socket
 
 from tests.lab.guest_files import ports
-from tests.lab.guest_files.ovirt_agent_main import default_port, run_agent
+from tests.lab.guest_files.ovirt_agent_main import default_port, log_path, run_agent
 
 CONTROL_PORT = "lab.control.0"
 QGA_PORT = "org.qemu.guest_agent.0"
+
+# Where other agents have their era.
+OWN_AGENT = "own"
+OWN_AGENT_CONFIGURATION = "/run/sidecar-guest-agent.toml"
 
 # Nothing tells when a host comes back to a port that has none: look so often.
 NO_HOST_PAUSE_S = 0.05
@@ -127,9 +131,12 @@ class Control:
     def _start_agent(self, port: str, era: str, maximum: int | None, prompt: bool, heartbeat_s: float) -> Answer:
         if self._agent_lives(port):
             return 1, f"an agent runs on {port} already"
-        pid = os.fork()
-        if pid == 0:
-            _become_agent(port, era, maximum, prompt, heartbeat_s)
+        if era == OWN_AGENT:
+            pid = _start_own_agent(port, heartbeat_s)
+        else:
+            pid = os.fork()
+            if pid == 0:
+                _become_agent(port, era, maximum, prompt, heartbeat_s)
         self._agents[port] = pid
         return 0, str(pid)
 
@@ -167,6 +174,24 @@ def _become_agent(port: str, era: str, maximum: int | None, prompt: bool, heartb
         os.write(2, f"agent on {port}: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(status)
+
+
+def _start_own_agent(port: str, heartbeat_s: float) -> int:
+    """The project's agent, as a guest's systemd would start it; a test may have put a configuration there."""
+    if not os.path.exists(OWN_AGENT_CONFIGURATION):
+        with open(OWN_AGENT_CONFIGURATION, "w", encoding="utf-8") as configuration:
+            configuration.write(f"[rates]\nheartbeat_seconds = {heartbeat_s}\n")
+    words = ["python3", "-m", "sidecar.guest", "--config", OWN_AGENT_CONFIGURATION, "--device", f"{ports.PORTS}/{port}"]
+    log = os.open(log_path(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        return os.posix_spawn(
+            "/usr/bin/python3",
+            words,
+            {**os.environ, "PYTHONPATH": "/lab"},
+            file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
+        )
+    finally:
+        os.close(log)
 
 
 def _start_qga() -> None:
