@@ -8,17 +8,16 @@ from collections.abc import Callable, Mapping
 from sidecar.engine.attachment import Attachment
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
+from sidecar.engine.ovirt_tools import OvirtTools
 from sidecar.engine.ports import ByteConnection
 from sidecar.engine.settings import Surroundings, Way
 from sidecar.engine.tools import ToolsEntry
 from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
 from sidecar.protocol.bad_input import BadInput
 from sidecar.protocol.ovirt_host import HostSession
-from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, Completion, Event, MessageReceived
+from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, Completion, Event
 from sidecar.protocol.ovirt_states import Stage, Step
-from sidecar.protocol.ovirt_tools import Applications, GuestTools
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
-from sidecar.protocol.tools import Source
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
@@ -50,14 +49,11 @@ class OvirtChannel:
         tools: ToolsEntry,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is this channel's row of the same QEMU process's record, when there is one already.
-
-        ``tools`` is told of the guest's tools.
-        """
+        """``recorded`` is this channel's row of this QEMU process's record, if any; ``tools`` is told of the tools."""
         self.device = device
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
-        self._tools = tools
         settings, dialer = surroundings.settings, surroundings.dialer
+        self._tools = OvirtTools(tools, settings.ovirt_maximum)
         earlier = read_view(recorded, self.dialect, int)
         port = Port.from_xml(device.opened)
         stage = _resume_stage(earlier, port)
@@ -153,7 +149,9 @@ class OvirtChannel:
 
     def settings_changed(self) -> None:
         """The surroundings' settings were replaced."""
-        self._session.set_maximum(self._surroundings.settings.ovirt_maximum, self._clock.now())
+        maximum = self._surroundings.settings.ovirt_maximum
+        self._session.set_maximum(maximum, self._clock.now())
+        self._tools.set_maximum(maximum)
         self._update()
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -242,15 +240,10 @@ class OvirtChannel:
         self._update()
 
     def _take(self, event: Event) -> None:
+        self._tools.receive(event, self._session.peer)
         match event:
             case Completion(reply_id=reply_id):
                 self._complete(reply_id)
-            case GuestTools(report=report):
-                self._tools.tell(Source.GUEST_TOOLS, report)
-            case Applications(report=report):
-                self._tools.tell(Source.APPLICATIONS, report)
-            case MessageReceived(name="uninstalled"):
-                self._tools.tell(Source.APPLICATIONS, None)
             case BadInput(code=code, detail=detail):
                 logger.warning("%s: bad input, further like it are only counted: %s: %s", self._label, code, detail)
 

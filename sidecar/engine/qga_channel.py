@@ -12,7 +12,7 @@ from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
 from sidecar.engine.qga_lines import Line
 from sidecar.engine.qga_tools import QgaTools
 from sidecar.engine.settings import Surroundings, Way
-from sidecar.engine.tools import ToolsEntry
+from sidecar.engine.tools import FIRST_CHANNEL, ToolsEntry
 from sidecar.errors import (
     AgentBusyError,
     AgentDisconnectedError,
@@ -89,7 +89,8 @@ class QgaChannel:
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
         self._agent = QgaAgent(self._call)
-        self._tools = QgaTools(tools, label, surroundings, clock, self.refuse, self.send)
+        place = FIRST_CHANNEL if line.way is Way.LIBVIRT else device.name
+        self._tools = QgaTools(tools, place, label, surroundings, clock, self.refuse, self.send)
         self._timer = GuestTimer(clock, self._update)
         self._group: asyncio.TaskGroup | None = None
         self._closed = True
@@ -120,7 +121,7 @@ class QgaChannel:
             self._end_changed(connected)
 
     def _end_changed(self, opened: bool) -> None:
-        with self._agent_may_change():
+        with self._agent_may_change(seen=True):
             if opened:
                 self._session.port_opened(self._clock.now())
             else:
@@ -130,15 +131,18 @@ class QgaChannel:
     def port_seen(self, opened: bool | None) -> None:
         """See ``Channel``."""
         if opened is not None:
-            with self._agent_may_change():
+            with self._agent_may_change(seen=not opened):
                 self._session.port_seen(opened, self._clock.now())
 
     @contextlib.contextmanager
-    def _agent_may_change(self) -> Iterator[None]:
+    def _agent_may_change(self, *, seen: bool) -> Iterator[None]:
+        """``seen``: when the agent changes, it is because it was seen leaving, and not because nobody looked."""
         agent = self._session.round
         yield
         if self._session.round != agent:
             self._line.lose_agent()
+            if seen:
+                self._tools.agent_left()
         self._update()
 
     def reports_lost(self) -> None:

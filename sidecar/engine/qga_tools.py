@@ -41,20 +41,23 @@ class QgaTools:
     def __init__(
         self,
         tools: ToolsEntry,
+        channel: str,
         label: str,
         surroundings: Surroundings,
         clock: GuestClock,
         refuse: Callable[[str], Refusal | None],
         send: Callable[[str, Mapping[str, object], float, float], Awaitable[object]],
     ) -> None:
-        """``refuse`` and ``send`` are the channel's."""
-        self._tools, self._label, self._surroundings, self._clock = tools, label, surroundings, clock
+        """``channel``: see ``FIRST_CHANNEL``; ``refuse`` and ``send`` are the channel's."""
+        self._tools, self._channel, self._label = tools, channel, label
+        self._surroundings, self._clock = surroundings, clock
         self._refuse, self._send = refuse, send
         self._timer = GuestTimer(clock, self._look)
         self._group: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
-        self._agent, self._looks_left = -1, 0
-        self._look_at = _INFINITY
+        self._agent = self._round = 0
+        self._offer: str | None = None
+        self._looks_left, self._look_at = LOOKS_LIMIT, _INFINITY
         self._lookable = False
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -68,15 +71,26 @@ class QgaTools:
         if self._task is not None:
             self._task.cancel()
 
-    def follow(self, view: ChannelView[str], agent: int) -> None:
-        """The channel is so now, and this is the number of its agent."""
+    def agent_left(self) -> None:
+        """The agent's end of the channel was seen closing: whoever comes next is another."""
+        self._agent += 1
+        self._looks_left, self._look_at = LOOKS_LIMIT, _INFINITY
+
+    def follow(self, view: ChannelView[str], number: int) -> None:
+        """The channel is so now; ``number`` is the session's round.
+
+        A round begins with each connection of ours or libvirt's, too. The agent is the same as long as it calls itself
+        the same and was not seen leaving, and what was found out about its guest stands.
+        """
+        self._round = number
         agreed = view.state is State.AGREED
-        if agent != self._agent:
-            self._agent, self._looks_left, self._look_at = agent, LOOKS_LIMIT, _INFINITY
         if agreed:
+            if view.guest != self._offer:
+                self._offer = view.guest
+                self.agent_left()
             if self._look_at == _INFINITY:
                 self._look_at = self._clock.now() + LOOK_AFTER_S
-            self._tools.tell(Source.QGA, read_qga_version(view.guest))
+            self._tools.tell(Source.QGA, read_qga_version(view.guest), self._channel)
         self._lookable = agreed and view.reason is not Reason.GUEST_FROZEN
         self._set_timer()
 
@@ -86,31 +100,35 @@ class QgaTools:
     @property
     def _may_look(self) -> bool:
         """What hinders us now is followed by another ``follow``, or is over for this agent."""
-        wanted = self._surroundings.settings.read_guest_file and not self._tools.has_told(Source.GUEST_TOOLS)
         idle = self._group is not None and self._task is None
-        return wanted and idle and self._lookable and self._looks_left > 0
+        return self._surroundings.settings.read_guest_file and idle and self._lookable and self._looks_left > 0
 
     def _look(self) -> None:
         if not self._may_look:
+            return
+        if self._tools.has_told(Source.GUEST_TOOLS):
+            self._look_at = self._clock.now() + LOOK_AGAIN_S  # it may be withdrawn, and that is nothing we are told of
+            self._set_timer()
             return
         self._looks_left -= 1
         if self._refuse(_OPEN) is not None or self._refuse(_CLOSE) is not None:
             self._looks_left = 0
             return
         assert self._group is not None
-        self._task = self._group.create_task(self._find_lock(self._agent))
+        self._task = self._group.create_task(self._find_lock(self._agent, self._round))
 
-    async def _find_lock(self, agent: int) -> None:
+    async def _find_lock(self, agent: int, number: int) -> None:
         try:
             upgradable = await self._is_upgradable()
         finally:
             self._task = None
         if agent == self._agent:
-            if upgradable is None:
+            # An answer that was lost with our connection is none.
+            if upgradable is None or (upgradable is Tristate.UNKNOWN and number != self._round):
                 self._look_at = self._clock.now() + LOOK_AGAIN_S
             else:
                 self._looks_left = 0
-                self._tools.tell_upgradable(upgradable)
+                self._tools.tell_upgradable(upgradable, self._channel)
         self._set_timer()
 
     async def _is_upgradable(self) -> Tristate | None:

@@ -109,13 +109,18 @@ class Recorder:
             while True:
                 await self._wait_for_work()
                 await self._check_foreign_edit()
-                if self._wanted is not None and self._wanted != self._recorded:
+                if self._differs:
                     await self._pace()
+                if self._differs:  # what flips may be back by now, and then libvirt is not even asked
                     await self._write_until_done()
                 else:
                     self._at_once = False  # it held for this moment, and jobs come and go
         except DomainGoneError:
             logger.info("%s: gone before its record was written", self._label)
+
+    @property
+    def _differs(self) -> bool:
+        return self._wanted is not None and self._wanted != self._recorded
 
     async def _wait_for_work(self) -> None:
         try:

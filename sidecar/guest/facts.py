@@ -40,8 +40,8 @@ _RATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# Told when they change, not each time that somebody looked.
-_TOLD_WHEN_NEW = frozenset({"active-user", "guest-tools"})
+# Told when it changes, not each time that somebody looked.
+_TOLD_WHEN_NEW = frozenset({"active-user"})
 
 
 class Facts:

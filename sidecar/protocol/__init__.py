@@ -10,6 +10,7 @@ No module here knows a socket, a clock, a file, a thread or a log.
 * ``states``: what a channel can be in, and every legal move.
 * ``settling``: which of these states go on record at once.
 * ``ovirt_reader``: what an agent says, validated with msgspec.
+* ``ovirt_outbox``: what the host has to write to one oVirt channel.
 * ``ovirt_host``: the host's end of the negotiation. ``ovirt_agent``: the guest's end of it, for our own agent.
 * ``tools``: versions of guest tools, and the verdict on them. ``ovirt_tools``: what the oVirt dialect tells of them.
 * ``qga_…``: the QGA dialect.

@@ -304,10 +304,10 @@ class AgentSession:
         return events
 
     def _remind(self) -> Sequence[AgentEvent]:
-        """Say 0 once more; the second time in vain there is nobody to be at a version with."""
+        """Say 0 and all else once more, as after a start; the second time in vain nobody is at a version with us."""
         in_vain, self._reminded = self._reminded, True
         self._zero_said = False
-        events = self._set_version(0) if in_vain else []
+        events = self._set_version(0 if in_vain else self._version, send_anyway=True)
         self._untold_since = self._now
         return events
 

@@ -23,10 +23,10 @@ from dataclasses import replace
 from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
-from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse, render_message
+from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse
+from sidecar.protocol.ovirt_outbox import Outbox
 from sidecar.protocol.ovirt_reader import Event, Heartbeat, OvirtReader
 from sidecar.protocol.ovirt_states import MOVES, Stage, Step
-from sidecar.protocol.ovirt_tools import GUEST_TOOLS_SINCE, GuestTools, UpdatedMark
 from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
 from sidecar.protocol.versions import common_version
@@ -70,14 +70,12 @@ class HostSession:
         self._stage = stage
         self._version = 0
         self._offer = offer
-        self._connected = self._refreshed = False
         self._arrived_at = self._quiet_since = now
         self._flapping_until = -_INFINITY
         self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
-        self._refreshes = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._reader = OvirtReader()
-        self._tools_mark = UpdatedMark()
-        self._outgoing = bytearray()
+        self._peer = 0
+        self._outbox = Outbox()
         self._now = now
 
     # What is known.
@@ -101,6 +99,11 @@ class HostSession:
         return self._stage.state in _VERDICTS or self._stage is Stage.RESTARTED
 
     @property
+    def peer(self) -> int:
+        """Another number for each agent that may be there, but for one whose restart only its heartbeat tells."""
+        return self._peer
+
+    @property
     def bad_input(self) -> Mapping[BadInputCode, int]:
         """How much unusable input the guest has sent in all, by code."""
         return self._reader.bad_input
@@ -112,13 +115,7 @@ class HostSession:
 
         What nobody has spoken to us for since our end was connected could be read by an agent that starts hours later.
         """
-        view = self.view
-        if name in NEGOTIATION_MESSAGES:
-            return Refusal(RefusalCode.NEGOTIATION_ONLY, name, "only the negotiation itself sends it")
-        if name in HOST_TO_GUEST and not self.heard:
-            return refuse_unagreed(name, view)
-        refusal = refuse(HOST_TO_GUEST, name, self._version)
-        return refusal if refusal is None else replace(refusal, reason=view.reason)
+        return _refuse(name, self.view, heard=self.heard)
 
     def send(self, name: str, arguments: Mapping[str, object]) -> None:
         """Queue a message to the guest.
@@ -129,25 +126,24 @@ class HostSession:
         refusal = self.refuse(name)
         if refusal is not None:
             raise MessageNotAllowedError(refusal)
-        self._send(name, arguments)
+        self._outbox.send(name, self._version, arguments)
 
     # Our own connection.
 
     def connect(self, now: float) -> None:
         """Our end of a new connection is up: nothing is known, and ``refresh`` goes out."""
         self._now = now
-        self._connected = True
+        self._outbox.connect()
+        self._peer += 1
         self._quiet_since = now  # while nobody listened, nobody was silent
         self._reader.start_anew()
-        self._outgoing.clear()
         self._forget(Step.CONNECTED)
-        self._send_refresh()
+        self._outbox.send_refresh(self._maximum, now)
 
     def disconnect(self, now: float, step: Step = Step.DISCONNECTED) -> None:
         """Our end is down, or could not be brought up; ``step`` says how."""
         self._now = now
-        self._connected = self._refreshed = False
-        self._outgoing.clear()
+        self._outbox.disconnect()
         self._forget(step)
 
     # The guest's end.
@@ -165,7 +161,7 @@ class HostSession:
         """QEMU reports that the guest closed its end."""
         self._now = now
         if self._port is not Port.CLOSED:
-            self._refreshed = False  # what we said may have gone to an agent that is gone
+            self._outbox.lose_peer()
         if self.port_open:
             self._forget(Step.CLOSED)
         self._port = Port.CLOSED
@@ -185,67 +181,37 @@ class HostSession:
 
     def _meet_peer(self, *, lost_track: bool = False) -> None:
         if lost_track:
-            self._refreshed = False
+            self._outbox.lose_peer()
+        self._peer += 1
         self._quiet_since = self._now
         self._forget(Step.OPENED)
-        if not self._refresh_once():
+        if not self._outbox.refresh_once(self._maximum, self._now):
             self._suppress()
-
-    def _refresh_once(self) -> bool:
-        """Send ``refresh`` to a peer that was sent none; false when it has to wait for calmer times."""
-        if not self._connected or self._refreshed:
-            return True  # it waits unread in the port since before the guest opened it
-        if self._now < self._refreshes.next_free():
-            return False
-        self._send_refresh()
-        return True
 
     # What the guest says.
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the guest; whatever they are, the next good line is still read.
-
-        Returns what they say, without what is no news: tools that have not changed, or that this host is capped below.
-        """
+        """Take bytes from the guest and return what they say; whatever they are, the next good line is still read."""
         self._now = now
         if not self.port_open:
             if self._port is Port.CLOSED:
                 self._meet_peer()  # it opened and spoke before QEMU reported the opening
             self._port = Port.HEARD
-        return [event for event in self._reader.receive_data(data) if self._follow(event)]
-
-    def _follow(self, event: Event) -> bool:
-        """Take an event; whether it is news.
-
-        An agent at 4 from another host says ``guest-tools`` before we agree, and not again after: it is heard at once.
-        """
-        if isinstance(event, Heartbeat):
-            self._receive_heartbeat(event.offer)
-        if isinstance(event, GuestTools):
-            return self._maximum >= GUEST_TOOLS_SINCE and self._tools_mark.advance(event.updated)
-        return True
+        events = self._reader.receive_data(data)
+        for event in events:
+            if isinstance(event, Heartbeat):
+                self._receive_heartbeat(event.offer)
+        return events
 
     def _receive_heartbeat(self, offer: int | None) -> None:
-        if offer == 0:
-            self._tools_mark.forget()  # it has just started
         self._quiet_since = self._now
-        self._refresh_once()  # the one that was held back while the port flapped
+        self._outbox.refresh_once(self._maximum, self._now)  # the one that was held back while the port flapped
         self._offer = offer
-        self._decide(offer)
+        self._conclude(*_judge_offer(offer, self._maximum))
 
     # The decision.
 
-    def _decide(self, offer: int | None) -> None:
-        if self._maximum == 0:
-            self._conclude(Step.CAPPED)
-        elif offer is None:
-            self._conclude(Step.NO_OFFER)
-        elif offer == 0:
-            self._conclude(Step.ZERO)
-        else:
-            self._conclude(Step.OFFER, common_version(offer, self._maximum))
-
-    def _conclude(self, step: Step, version: int = 0) -> None:
+    def _conclude(self, step: Step, version: int) -> None:
         stage = advance(MOVES, self._stage, step)
         if (stage, version) == (self._stage, self._version):
             return  # agreed means told
@@ -255,7 +221,7 @@ class HostSession:
             return
         self._stage, self._version = stage, version
         if version > 0:
-            self._send("api-version", {"apiVersion": version})
+            self._outbox.send("api-version", version, {"apiVersion": version})
 
     def _suppress(self) -> None:
         self._flapping_until = self._now + RENEGOTIATION_WINDOW_S
@@ -265,7 +231,6 @@ class HostSession:
         """Nothing is agreed any more, and the agent's version is unknown."""
         self._stage = advance(MOVES, self._stage, step)
         self._version = 0
-        self._tools_mark.forget()
         if self._stage in (Stage.UNHEARD, Stage.FLAPPING):
             self._offer = None
 
@@ -274,28 +239,18 @@ class HostSession:
         self._now = now
         if maximum == self._maximum:
             return
-        refresh = self._connected and 0 in (maximum, self._maximum)
+        refresh = self._outbox.connected and 0 in (maximum, self._maximum)
         self._maximum = maximum
         if refresh:
-            self._send_refresh()
+            self._outbox.send_refresh(maximum, now)
         if self._stage.state in _VERDICTS:
-            self._decide(self._offer)
+            self._conclude(*_judge_offer(self._offer, self._maximum))
 
     # Bytes to write.
 
     def data_to_send(self) -> bytes:
         """What has to be written to the channel now; each byte is given out once."""
-        data = bytes(self._outgoing)
-        self._outgoing.clear()
-        return data
-
-    def _send_refresh(self) -> None:
-        self._refreshed = True
-        self._refreshes.take(self._now)
-        self._send("refresh", {"apiVersion": self._maximum} if self._maximum else {})
-
-    def _send(self, name: str, arguments: Mapping[str, object]) -> None:
-        self._outgoing += render_message(HOST_TO_GUEST, name, self._version, arguments)
+        return self._outbox.take()
 
     # Time.
 
@@ -326,3 +281,23 @@ class HostSession:
     def stand_by(self, now: float) -> None:
         """The guest speaks on the domain's other oVirt channel; this one is not needed."""
         self.disconnect(now, Step.STOOD_BY)
+
+
+def _refuse(name: str, view: ChannelView[int], *, heard: bool) -> Refusal | None:
+    if name in NEGOTIATION_MESSAGES:
+        return Refusal(RefusalCode.NEGOTIATION_ONLY, name, "only the negotiation itself sends it")
+    if name in HOST_TO_GUEST and not heard:
+        return refuse_unagreed(name, view)
+    refusal = refuse(HOST_TO_GUEST, name, view.version)
+    return refusal if refusal is None else replace(refusal, reason=view.reason)
+
+
+def _judge_offer(offer: int | None, maximum: int) -> tuple[Step, int]:
+    """What a heartbeat's offer means to a host with this maximum, and the version that comes of it."""
+    if maximum == 0:
+        return Step.CAPPED, 0
+    if offer is None:
+        return Step.NO_OFFER, 0
+    if offer == 0:
+        return Step.ZERO, 0
+    return Step.OFFER, common_version(offer, maximum)

@@ -45,6 +45,11 @@ def read_release(version_text: str) -> Release | None:
     return release if release >= QGA_FIRST else None
 
 
+def share_numbering(one: int, other: int) -> bool:
+    """Whether these two major numbers are of the same numbering, QEMU's own or another's, and so can be compared."""
+    return (one >= FOREIGN_MAJOR) == (other >= FOREIGN_MAJOR)
+
+
 def place_by_commands(enabled: Collection[str]) -> Release:
     """The newest release that one of the enabled commands came with: the agent cannot be older."""
     return max((QGA_COMMANDS[name].since for name in enabled if name in QGA_COMMANDS), default=QGA_FIRST)

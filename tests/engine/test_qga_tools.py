@@ -186,6 +186,82 @@ class TestLooking:
                 lone.close()
                 await settle(60)
 
+    @pytest.mark.parametrize("direct", [False, True])
+    async def test_the_same_agent_is_not_asked_again_when_only_we_were_away(self, direct: bool) -> None:
+        async with looking(locked(), direct=direct).running() as lone:
+            agent = lone.open()
+            await settle(20)
+            assert commands(agent) == LOOK
+            for _ in range(5):
+                lone.channel.reports_lost()
+                lone.channel.port_seen(True)
+                if direct:
+                    lone.socket.clients[0].close()
+                await settle(100)
+            assert agent.asked >= 6
+            assert (commands(agent), told(lone)) == (LOOK, ("7.2.22", "false"))
+
+    @pytest.mark.parametrize("direct", [False, True])
+    async def test_another_that_came_while_we_were_away_is_asked_when_it_can_be_told(self, direct: bool) -> None:
+        async with looking(locked(), direct=direct).running() as lone:
+            lone.open()
+            await settle(20)
+            newer = lone.agent = FakeQga("8.2.0", results={"guest-file-open": MISSING})
+            lone._serve(newer)
+            lone.channel.reports_lost()
+            lone.channel.port_seen(True)
+            await settle(LOOK_AFTER_S + 1)
+            assert (commands(newer), told(lone)) == (LOOK[:1], ("8.2.0", "true"))
+
+    async def test_another_whose_coming_the_xml_shows_is_asked(self) -> None:
+        async with looking(locked()).running() as lone:
+            agent = lone.open()
+            await settle(20)
+            lone.channel.port_seen(False)
+            lone.channel.port_seen(True)
+            await settle(20)
+            assert commands(agent) == LOOK * 2
+
+    async def test_a_connection_that_breaks_meanwhile_is_no_answer(self) -> None:
+        agent = locked()
+
+        def leave(name: str) -> None:
+            if name == "guest-file-open" and commands(agent).count(name) == 1:
+                agent.silent = True
+                lone.socket.clients[0].close()
+                asyncio.get_running_loop().call_soon(setattr, agent, "silent", False)
+
+        agent.on_command = leave
+        async with looking(agent, direct=True).running() as lone:
+            lone.open()
+            await settle(LOOK_AFTER_S + 10)
+            assert told(lone) == ("7.2.22", "unknown")
+            await settle(LOOK_AGAIN_S + 10)
+            assert told(lone) == ("7.2.22", "false")
+
+    async def test_a_guest_whose_own_tools_are_withdrawn_is_looked_at_later(self) -> None:
+        async with looking(locked()).running() as lone:
+            agent = lone.open()
+            lone.tools.tell(Source.GUEST_TOOLS, ToolsReport(Source.GUEST_TOOLS, ToolsVersion(1, 4)))
+            await settle(100)
+            assert commands(agent) == []
+            lone.tools.tell(Source.GUEST_TOOLS, None)
+            await settle(LOOK_AGAIN_S)
+            assert (commands(agent), told(lone)) == (LOOK, ("7.2.22", "false"))
+
+    async def test_not_while_the_guests_own_agent_restarts(self) -> None:
+        async with looking(locked()).running() as lone:
+            agent = lone.open()
+            report = ToolsReport(Source.GUEST_TOOLS, ToolsVersion(1, 4))
+            lone.tools.tell(Source.GUEST_TOOLS, report)
+            await settle(100)
+            lone.tools.renew(Source.GUEST_TOOLS)
+            lone.channel.settings_changed()
+            await settle(9)
+            lone.tools.tell(Source.GUEST_TOOLS, report)
+            await settle(100)
+            assert commands(agent) == []
+
     async def test_an_agent_that_does_not_stay_is_not_asked(self) -> None:
         async with looking(locked()).running() as lone:
             agent = lone.agent

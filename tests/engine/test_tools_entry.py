@@ -8,7 +8,7 @@ import pytest
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
-from sidecar.engine.tools import ToolsEntry
+from sidecar.engine.tools import FIRST_CHANNEL, ToolsEntry
 from sidecar.protocol.tools import Source, ToolsReport, ToolsState, ToolsVersion, Tristate
 from sidecar.record.agreement import ToolsRow
 from tests.engine.lone_host import settle, wall_clock
@@ -51,9 +51,16 @@ class Board:
         self.clock.stop()
         self.entry.clock_changed()
 
-    def tell(self, source: Source, version: str | None, upgradable: Tristate = UNKNOWN, complete: bool = True) -> None:
+    def tell(
+        self,
+        source: Source,
+        version: str | None,
+        upgradable: Tristate = UNKNOWN,
+        complete: bool = True,
+        channel: str = FIRST_CHANNEL,
+    ) -> None:
         report = None if version is None else ToolsReport(source, parse(version), complete, upgradable)
-        self.entry.tell(source, report)
+        self.entry.tell(source, report, channel)
 
     @property
     def row(self) -> tuple[str, ...] | None:
@@ -114,6 +121,9 @@ class TestSources:
 
     async def test_who_has_told(self) -> None:
         board = Board(carried(GUEST_TOOLS, "1.4"))
+        assert board.entry.has_told(GUEST_TOOLS)  # it may be about to
+        assert not board.entry.has_told(QGA)
+        await settle(10.1)
         assert not board.entry.has_told(GUEST_TOOLS)
         board.tell(GUEST_TOOLS, "1.4")
         assert board.entry.has_told(GUEST_TOOLS)
@@ -162,6 +172,141 @@ class TestVerdict:
             assert board.row == ("guest-tools", "1.4", "true", verdict)
         board.set_current()
         assert board.row == ("guest-tools", "1.4", "true", "unknown")
+
+
+class TestNumberings:
+    """Builds that number themselves otherwise are compared among themselves."""
+
+    @pytest.mark.parametrize(
+        ("version", "current", "up_to_date"),
+        [
+            ("7.2.22", "107.0", "unknown"),
+            ("107.0.1", "7.2", "unknown"),
+            ("107.0.1", "107.0", "true"),
+            ("106.0.1", "107.0", "false"),
+            ("7.2.22", "8.0", "false"),
+        ],
+    )
+    async def test_of_the_qemu_guest_agent(self, version: str, current: str, up_to_date: str) -> None:
+        board = Board(qga=current)
+        board.tell(QGA, version)
+        assert board.row == ("qga", version, "unknown", up_to_date)
+        brought = Board(carried(QGA, version), qga=current)
+        assert brought.row == ("qga", version, "true", up_to_date)
+
+    @pytest.mark.parametrize("source", [GUEST_TOOLS, APPLICATIONS])
+    async def test_the_other_sources_have_one(self, source: Source) -> None:
+        board = Board(None, **{source.name.lower(): "107.0"})
+        board.tell(source, "7.2.22")
+        assert board.row == (str(source), "7.2.22", "unknown", "false")
+
+
+class TestSeveralChannels:
+    ORDER = (FIRST_CHANNEL, "org.example.1", "org.example.2")
+
+    @pytest.mark.parametrize("order", [ORDER, ORDER[::-1]])
+    async def test_the_first_counts_whoever_speaks_last(self, order: tuple[str, ...]) -> None:
+        board = Board()
+        for channel in order * 2:
+            board.tell(QGA, f"7.{self.ORDER.index(channel)}", channel=channel)
+            board.entry.tell_upgradable(FALSE if channel == FIRST_CHANNEL else TRUE, channel)
+        assert board.row == ("qga", "7.0", "false", "true")
+        changes = board.changes
+        for channel in order * 5:
+            board.tell(QGA, f"7.{self.ORDER.index(channel)}", channel=channel)
+            board.entry.tell_upgradable(FALSE if channel == FIRST_CHANNEL else TRUE, channel)
+        assert board.changes == changes
+
+    async def test_one_that_is_withdrawn_leaves_the_next(self) -> None:
+        board = Board()
+        for number, channel in enumerate(self.ORDER):
+            board.tell(QGA, f"7.{number}", channel=channel)
+        board.tell(QGA, None)
+        assert board.row == ("qga", "7.1", "unknown", "unknown")
+
+    async def test_what_came_along_waits_for_the_first(self) -> None:
+        board = Board(carried(QGA, "7.0"))
+        board.tell(QGA, "7.1", channel="org.example.1")
+        board.tell(QGA, None, channel="org.example.1")
+        board.tell(QGA, "7.1", channel="org.example.1")
+        await settle(5)
+        board.tell(QGA, "7.0")
+        await settle(20)
+        assert board.changes == 0
+
+    async def test_what_came_along_waits_for_a_while(self) -> None:
+        board = Board(carried(QGA, "7.0"))
+        board.tell(QGA, "7.1", channel="org.example.1")
+        await settle(10.1)
+        assert (board.row, board.changes) == (("qga", "7.1", "true", "unknown"), 1)
+
+
+class TestRenewal:
+    """The peer that told may be gone."""
+
+    async def test_it_changes_nothing_by_itself(self) -> None:
+        board = Board(guest_tools="1.5")
+        for source, version in ((QGA, "7.2"), (APPLICATIONS, "1.0"), (GUEST_TOOLS, "1.4")):
+            board.tell(source, version, TRUE)
+        changes = board.changes
+        board.entry.renew(GUEST_TOOLS, APPLICATIONS)
+        assert (board.row, board.changes) == (("guest-tools", "1.4", "true", "false"), changes)
+        assert board.entry.has_told(GUEST_TOOLS)
+
+    async def test_what_is_told_the_same_in_time_stands(self) -> None:
+        board = Board()
+        board.tell(QGA, "7.2")
+        board.tell(GUEST_TOOLS, "1.4")
+        board.entry.renew(GUEST_TOOLS)
+        await settle(9.9)
+        board.tell(GUEST_TOOLS, "1.4")
+        await settle(100)
+        assert (board.row, board.changes) == (("guest-tools", "1.4", "unknown", "unknown"), 2)
+
+    async def test_what_nobody_tells_again_gives_way_to_what_another_tells(self) -> None:
+        board = Board()
+        board.tell(GUEST_TOOLS, "1.4")
+        board.entry.renew(GUEST_TOOLS)
+        board.tell(APPLICATIONS, "1.0")
+        await settle(9.9)
+        assert board.changes == 1
+        await settle(0.2)
+        assert (board.row, board.changes) == (("applications", "1.0", "unknown", "unknown"), 2)
+        assert not board.entry.has_told(GUEST_TOOLS)
+
+    async def test_what_nobody_gainsays_stands(self) -> None:
+        board = Board()
+        board.tell(GUEST_TOOLS, "1.4")
+        board.entry.renew(GUEST_TOOLS)
+        await settle(1000)
+        assert board.changes == 1
+
+    async def test_the_time_is_the_guests(self) -> None:
+        board = Board()
+        board.tell(QGA, "7.2")
+        board.tell(GUEST_TOOLS, "1.4")
+        board.stand()
+        board.entry.renew(GUEST_TOOLS)
+        await settle(1000)
+        board.run()
+        await settle(9.9)
+        assert board.changes == 2
+        await settle(0.2)
+        assert board.row == ("qga", "7.2", "unknown", "unknown")
+
+    async def test_what_could_not_be_read_whole_is_not_compared_now(self) -> None:
+        board = Board(guest_tools="1.5")
+        board.tell(GUEST_TOOLS, "1.4", TRUE, complete=False)
+        board.entry.renew(GUEST_TOOLS)
+        assert board.row == ("guest-tools", "1.4", "true", "unknown")
+
+    async def test_what_came_along_from_others_has_no_more_time(self) -> None:
+        board = Board(carried(APPLICATIONS, "1.0"))
+        board.tell(QGA, "7.2")
+        await settle(9)
+        board.entry.renew(GUEST_TOOLS)
+        await settle(1.1)
+        assert board.row == ("qga", "7.2", "true", "unknown")
 
 
 class TestUpgradable:
@@ -234,7 +379,7 @@ class TestWhatCameAlong:
         await settle(9.9)
         assert board.changes == 0
         await settle(0.2)
-        assert (board.row, board.changes) == (("qga", "7.2.22", "true", "unknown"), 1)
+        assert (board.row, board.changes) == (("qga", "7.2.22", "unknown", "unknown"), 1)
         board.tell(QGA, None)
         assert board.row is None  # what came along is over
 
@@ -243,7 +388,7 @@ class TestWhatCameAlong:
         await settle(20)
         assert board.changes == 0
         board.tell(QGA, "7.2.22")
-        assert (board.row, board.changes) == (("qga", "7.2.22", "true", "unknown"), 1)
+        assert (board.row, board.changes) == (("qga", "7.2.22", "unknown", "unknown"), 1)
 
     async def test_the_wait_stands_still_while_the_guest_does(self) -> None:
         board = Board(carried(GUEST_TOOLS, "1.4"))
@@ -274,7 +419,7 @@ class TestWhatCameAlong:
         board.tell(QGA, "7.2.22")
         assert board.row == ("qga", "7.2.22", "unknown", "unknown")
 
-    @pytest.mark.parametrize("source", Source)
+    @pytest.mark.parametrize("source", [APPLICATIONS, QGA])
     async def test_a_lock_that_was_known_is_not_forgotten(self, source: Source) -> None:
         board = Board(carried(source, "1.0", FALSE), qga="9.0")
         await settle(20)
@@ -282,6 +427,21 @@ class TestWhatCameAlong:
         assert board.row == ("qga", "7.2.22", "false", "true")
         board.entry.tell_upgradable(TRUE)
         assert board.row == ("qga", "7.2.22", "true", "false")
+
+    @pytest.mark.parametrize("upgradable", [TRUE, FALSE])
+    async def test_what_guest_tools_said_of_itself_says_nothing_of_the_others(self, upgradable: Tristate) -> None:
+        board = Board(carried(GUEST_TOOLS, "1.0", upgradable), qga="9.0")
+        await settle(20)
+        board.tell(QGA, "7.2.22")
+        assert board.row == ("qga", "7.2.22", "unknown", "false")
+
+    async def test_of_a_locked_guest_nobody_knows_whether_it_was_read_whole(self) -> None:
+        board = Board(carried(APPLICATIONS, "1.0.16", FALSE, TRUE), applications="1.0.17")
+        assert board.row == ("applications", "1.0.16", "false", "true")
+        board.entry.tell_upgradable(TRUE)
+        assert (board.row, board.entry.state) == (("applications", "1.0.16", "true", "unknown"), ToolsState.UNKNOWN)
+        board.tell(APPLICATIONS, "1.0.16")
+        assert board.row == ("applications", "1.0.16", "true", "false")
 
     async def test_nothing_happens_after_the_end(self) -> None:
         board = Board(carried(GUEST_TOOLS, "1.4"))

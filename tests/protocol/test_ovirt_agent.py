@@ -209,6 +209,14 @@ def test_a_host_that_tells_no_version_is_reminded_with_a_zero() -> None:
     assert versions[-1] == 0
 
 
+def test_a_reminder_says_everything_again() -> None:
+    agent = met(version=3)
+    agent.receive_data(line("refresh", apiVersion=3), 10.0)
+    said(agent)
+    agent.tick(10.0 + UNTOLD_S)
+    assert names(agent) == ["heartbeat", *expected_set(3)]
+
+
 def test_a_host_that_tells_when_it_is_reminded_keeps_the_version() -> None:
     agent = met(version=3)
     agent.receive_data(line("refresh", apiVersion=3), 10.0)

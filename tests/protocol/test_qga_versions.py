@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_commands import QGA_COMMANDS
-from sidecar.protocol.qga_versions import QGA_ALIASES, common_release, parse_qga_cap, place_by_commands, read_release
+from sidecar.protocol.qga_versions import (
+    FOREIGN_MAJOR,
+    QGA_ALIASES,
+    common_release,
+    parse_qga_cap,
+    place_by_commands,
+    read_release,
+    share_numbering,
+)
 from sidecar.protocol.releases import Release
 
 NONE, TEN = Release(0, 0), Release(10, 0)
@@ -19,6 +27,12 @@ def test_common_is_the_lower_of_any_two(guest: Release, host: Release) -> None:
     assert common in (guest, host)
     assert (common.major, common.minor) == min((guest.major, guest.minor), (host.major, host.minor))
     assert common == common_release(host, guest)
+
+
+@pytest.mark.parametrize(("one", "other", "shared"), [(0, 99, True), (99, 100, False), (100, 2**31 - 1, True)])
+def test_numbers_of_two_numberings_are_not_compared(one: int, other: int, shared: bool) -> None:
+    assert share_numbering(one, other) is share_numbering(other, one) is shared
+    assert FOREIGN_MAJOR == 100
 
 
 # The cap.

@@ -174,18 +174,28 @@ class TestReadPolicy:
         assert len(told) < 2200
 
 
-TOOLS = '<a:tools source="guest-tools" version="1.4.0-12"/>'
+def record(children: str, arrivals: str = "1", name: str = "agreement", namespace: str = agreement.NAMESPACE) -> str:
+    return f'<a:{name} xmlns:a="{namespace}" arrivals="{arrivals}">{children}</a:{name}>'
+
+
+TOOLS = '<a:tools source="guest-tools" version="1.4.0-12" upgradable="true" up-to-date="unknown"/>'
 
 
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
         ("", False),
-        (f'<a:agreement xmlns:a="{agreement.NAMESPACE}">{TOOLS}</a:agreement>', True),
-        (f'<a:agreement xmlns:a="{agreement.NAMESPACE}"/>', False),
-        (f'<a:agreement xmlns:a="{agreement.NAMESPACE}"><tools version="1.0"/></a:agreement>', False),
-        (f'<a:other xmlns:a="{agreement.NAMESPACE}">{TOOLS}</a:other>', False),
-        (f'<a:agreement xmlns:a="urn:other">{TOOLS}</a:agreement>', False),
+        (record(TOOLS), True),
+        (record(""), False),
+        (record(TOOLS.replace("a:", "")), True),  # libvirt gives out the element without a namespace
+        (record(TOOLS, name="other"), False),
+        (record(TOOLS, namespace="urn:other"), False),
+        # What the daemon reads as none is none.
+        (record(TOOLS, arrivals="0"), False),
+        (record(TOOLS * 2), False),
+        (record(TOOLS.replace("1.4.0-12", "new")), False),
+        (record(TOOLS.replace("unknown", "maybe")), False),
+        (record('<a:tools source="qga" version="7.2"/>'), False),
     ],
 )
 def test_shows_tools(metadata: str, expected: bool) -> None:
