@@ -43,6 +43,11 @@ def written(agent: AgentSession) -> bytes:
     return b"".join(pieces)
 
 
+def offers(agent_said: list[dict[str, object]]) -> list[object]:
+    """The version that each heartbeat offers."""
+    return [message["apiVersion"] for message in agent_said if message["__name__"] == "heartbeat"]
+
+
 def names(agent: AgentSession) -> list[str]:
     return [message["__name__"] for message in said(agent)]
 
