@@ -4,32 +4,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
 from sidecar.engine.qga_lines import Line
+from sidecar.engine.qga_sending import QgaCommands
 from sidecar.engine.qga_tools import QgaTools
 from sidecar.engine.settings import Surroundings, Way
 from sidecar.engine.tools import FIRST_CHANNEL, ToolsEntry
 from sidecar.errors import (
-    AgentBusyError,
     AgentDisconnectedError,
     AgentError,
-    AgentLeftError,
     BadReplyError,
-    CommandFailedError,
     HypervisorError,
-    MessageNotAllowedError,
-    NoAnswerError,
-    OutcomeUnknownError,
     Refusal,
 )
-from sidecar.protocol.qga_commands import QGA_COMMANDS
 from sidecar.protocol.qga_host import QgaSession
 from sidecar.protocol.qga_states import Step, judge_failure, resume_stage
-from sidecar.protocol.qga_wire import is_unsupported
 from sidecar.protocol.releases import Release
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, State
 from sidecar.record.agreement import ChannelRow
@@ -37,16 +29,10 @@ from sidecar.record.domain_xml import ChannelDevice
 
 logger = logging.getLogger(__name__)
 
-# A command that answers only when it fails has failed by then, or it does not.
-FAILURE_S = 5.0
-
 # Timers are not exact to the last of this.
 _ALMOST = 0.9
 
 _INFINITY = float("inf")
-
-# After these the agent has another list of commands enabled.
-_RELISTING = {"guest-fsfreeze-freeze", "guest-fsfreeze-freeze-list", "guest-fsfreeze-thaw"}
 
 
 class QgaChannel:
@@ -89,13 +75,13 @@ class QgaChannel:
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
         self._agent = QgaAgent(self._call)
+        self._commands = QgaCommands(self._agent, self._session, self._doubt)
         place = FIRST_CHANNEL if line.way is Way.LIBVIRT else device.name
-        self._tools = QgaTools(tools, place, label, surroundings, clock, self.refuse, self.send)
+        self._tools = QgaTools(tools, place, label, surroundings, clock, self.refuse, self._commands.send)
         self._timer = GuestTimer(clock, self._update)
         self._group: asyncio.TaskGroup | None = None
         self._closed = True
         self._asking: asyncio.Task[None] | None = None
-        self._left = asyncio.Event()
         self._complained = False
 
     @property
@@ -126,7 +112,7 @@ class QgaChannel:
                 self._session.port_opened(self._clock.now())
             else:
                 self._session.port_closed(self._clock.now())
-                self._left.set()
+                self._commands.note_left()
 
     def port_seen(self, opened: bool | None) -> None:
         """See ``Channel``."""
@@ -161,6 +147,7 @@ class QgaChannel:
     def start(self, group: asyncio.TaskGroup) -> None:
         """See ``Channel``."""
         self._group, self._closed = group, False
+        self._commands.open()
         self._tools.start(group)
         self._line.start(group, self._connected, self._disconnected)
         self._update()
@@ -168,6 +155,7 @@ class QgaChannel:
     def close(self) -> None:
         """See ``Channel``."""
         self._closed = True
+        self._commands.close()
         self._timer.cancel()
         self._tools.close()
         if self._asking is not None:
@@ -256,81 +244,14 @@ class QgaChannel:
         """See ``Channel``; by the live view, never by the record."""
         return self._session.refuse(message)
 
-    async def send(
-        self, message: str, arguments: Mapping[str, object], timeout_s: float, wait_s: float | None = None
-    ) -> object:
-        """See ``Channel``: the result as JSON values, ``None`` for a command that succeeds without an answer.
-
-        With ``wait_s`` the agent has ``timeout_s``, and the caller waits for so long in all, whoever else uses it.
-
-        Such a command goes to an agent that has just answered another, and has succeeded when the agent goes away and
-        no error came.
-
-        Raises:
-            MessageNotAllowedError: It may not be sent; nothing was.
-            NotSentError: The agent cannot be asked now; nothing was sent.
-            CommandFailedError: The agent answered with an error.
-            NoAnswerError: Nobody knows whether it ran, or will run.
-            BadReplyError: Likewise.
-            JobHeldError: Another client holds the agent; nothing was sent.
-            HypervisorError: See its kinds.
-        """
-        self._require_sendable(message)
-        agent = self._session.round
-        try:
-            if not QGA_COMMANDS[message].answers:
-                await self._send_silent(message, arguments, timeout_s)
-                return None
-            check = partial(self._require_sendable, message)
-            result = await self._agent.execute(message, arguments, timeout_s, wait_s or timeout_s, check=check)
-        except (AgentError, OutcomeUnknownError) as error:
-            if _hints_at_change(error) and self._session.round == agent:
-                self._doubt(left=isinstance(error, AgentLeftError))
-            raise
-        if message in _RELISTING:
-            self._doubt()
-        return result
+    async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
+        """See ``Channel`` and ``QgaCommands.send``."""
+        return await self._commands.send(message, arguments, timeout_s)
 
     def _doubt(self, *, left: bool = False) -> None:
         """What we know of the agent may be wrong: it is asked, and what it answers, or not, counts."""
         self._session.doubt(self._clock.now(), left=left)
         self._update()
-
-    async def _send_silent(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> None:
-        """The agent that was just asked goes, and said nothing against it: so it did what it was told."""
-        end = asyncio.get_running_loop().time() + timeout_s
-        answer_s = min(FAILURE_S, timeout_s)
-        check = partial(self._begin_silent, message)
-        try:
-            await self._agent.execute(message, arguments, answer_s, timeout_s, check=check, ask_first=True)
-        except AgentLeftError:
-            return
-        except NoAnswerError as error:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(end):
-                    await self._left.wait()
-            if not self._left.is_set():
-                text = f"no error came, and the guest is as it was after {timeout_s:g} s"
-                raise NoAnswerError(text) from error
-
-    def _begin_silent(self, message: str) -> None:
-        self._require_sendable(message)
-        self._left.clear()
-
-    def _require_sendable(self, message: str) -> None:
-        """To be asked again when a command's turn comes: much may have happened while it waited for it."""
-        if self._closed:
-            raise AgentDisconnectedError("the channel is gone")
-        refusal = self.refuse(message)
-        if refusal is not None:
-            raise MessageNotAllowedError(refusal)
-
-
-def _hints_at_change(error: AgentError | OutcomeUnknownError) -> bool:
-    """Whether a failed command lets us doubt what we know of its agent."""
-    if isinstance(error, CommandFailedError):
-        return is_unsupported(error)
-    return not isinstance(error, AgentBusyError)
 
 
 def _agreed_release(view: ChannelView[str] | None) -> Release | None:
