@@ -9,8 +9,9 @@ import pytest
 
 from contrib.guest_zipapp import NAME, build
 from tests.lab.conftest import GuestFactory
-from tests.lab.domain_xml import LEGACY_PORT, OVIRT_PORT, GuestSpec
+from tests.lab.domain_xml import LEGACY_PORT, OVIRT_PORT, GuestSpec, channel_state
 from tests.lab.guest import Guest
+from tests.lab.guest_files.control import CONTROL_PORT
 from tests.lab.host import Host
 from tests.lab.own_agent import OWN, OWN_GUEST, read_cost, restart
 from tests.lab.raw_channel import Message, RawChannel
@@ -289,9 +290,10 @@ def test_a_driver_that_is_unbound_and_bound_again(alpha: Host, clean_hosts: None
     wait_for_verdict(guest, "agreed", 4)
     driver = "/sys/bus/virtio/drivers/virtio_console"
     device = guest.shell(f"basename {driver}/virtio*").strip()
-    # The guest's control speaks over the same device: it is started anew by init, and so hears nothing for a while.
-    guest.shell_no_answer(f"(sleep 0.2; echo {device} >{driver}/unbind; sleep 0.2; echo {device} >{driver}/bind) &")
-    guest.wait_booted()
+    # The guest's control speaks over the same device, and is started anew by init when that is back.
+    guest.shell_no_answer(f"(sleep 0.2; echo {device} >{driver}/unbind; sleep 2; echo {device} >{driver}/bind) &")
+    wait_for(lambda: channel_state(guest.dumpxml(), CONTROL_PORT) != "connected", 20, "the ports to go")
+    wait_for(lambda: channel_state(guest.dumpxml(), CONTROL_PORT) == "connected", 20, "the ports to come again")
     wait_for(lambda: guest.agent_log(OVIRT_PORT).count("a host is there") == 2, 20, "the agent to be back")
     assert guest.agent_log(OVIRT_PORT).count("opened") == 2
     alpha.stop_sidecard()
