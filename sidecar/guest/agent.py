@@ -147,7 +147,7 @@ class Agent:
     def _follow(self, event: AgentEvent) -> None:
         match event:
             case RefreshReceived():
-                self._to_look_at.append(self._facts.look_for_news)
+                self._to_look_at.append(lambda: self._facts.look_for_news(time.monotonic()))
             case VersionChanged(version=version, before=before):
                 logger.info("API version %d in force, was %d", version, before)
                 self._to_look_at.append(self._facts.look_at_cpus)  # what no refresh sends, and version 0 did not have
@@ -181,10 +181,12 @@ class Agent:
             return
         if self._session.allows("completion"):
             self._session.send("completion", {"reply_id": reply_id, "done": True})
+            self._write()  # a host may wait for more of them than may be pending
         else:
             logger.info("no completion is sent: API version %d in force", self._session.version)
 
     def _leave(self) -> None:
+        self._hooks.close()
         self._session.send("session-shutdown")
         self._write()
         self._port.close()

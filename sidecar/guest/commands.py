@@ -9,6 +9,7 @@ Source: docs/guest-agent.md, "Commands"; the arguments are those of oVirt's gues
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -44,13 +45,17 @@ class Commands:
         except ValueError as error:
             logger.warning("%s: refused: %s", name, error)
         else:
-            logger.info("%s: the host wants it; running %s", name, command[0])
+            logger.info("%s: the host wants it; running %s", name, command[0].decode())
             if self._programs.start(command, self._limit_s, ended, stdin=stdin, extra={}):
                 return
         ended()
 
-    def _prepare(self, name: str, arguments: Mapping[str, Any]) -> tuple[list[str], bytes]:
-        """The command line, and what the program reads; ``ValueError`` says why there is none."""
+    def _prepare(self, name: str, arguments: Mapping[str, Any]) -> tuple[list[bytes], bytes]:
+        """The command line, in UTF-8 whatever the locale, and what the program reads.
+
+        Raises:
+            ValueError: It is refused; the text says why.
+        """
         program = self._programs_of.get(name, ())
         if not program:
             raise ValueError("the agent's configuration has no program for it")
@@ -59,7 +64,7 @@ class Commands:
             stdin = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "replace")
         except RecursionError:  # they could just be read
             raise ValueError("its arguments are nested too deep") from None
-        return [values.get(argument, argument) for argument in program], stdin
+        return [values.get(argument, argument).encode("utf-8", "replace") for argument in program], stdin
 
 
 def _no_values(_arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -96,10 +101,13 @@ _PLACEHOLDERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, str]]] = Map
 
 
 def _delay_s(value: object) -> int:
-    """Hosts send a number or its text."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_DELAY_LIMIT_S)):
-        value = int(value)
-    return min(value, _DELAY_LIMIT_S) if type(value) is int and value > 0 else 0
+    """Hosts send a number or its text; what is neither is no delay."""
+    if isinstance(value, str):
+        digits = value.strip().lstrip("0")[: len(str(_DELAY_LIMIT_S)) + 1]
+        value = int(digits) if digits.isascii() and digits.isdigit() else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0
+    return math.ceil(min(value, _DELAY_LIMIT_S))
 
 
 def _is_true(value: object) -> bool:

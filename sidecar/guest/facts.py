@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 # Two heartbeats so close together need not look at the memory twice.
 MEMORY_FRESH_S = 1.0
 
+# A host that asks on and on is told what is known, and what is new so often: looking may be work for a CPU.
+NEWS_EVERY_S = 5.0
+
 # Whether the user at the console has locked it; looked up only while there is one.
 LOCK = "session-locked"
 
@@ -52,6 +55,7 @@ class Facts:
         self._session, self._reports = session, reports
         self._collector = Collector(self._look_up)
         self._schedule = Schedule({name: getattr(rates, name) for name in _RATES}, now)
+        self._news_at, self._news_looked_at = float("inf"), float("-inf")
         self._memory_at = float("-inf")
         self._memory: dict[str, object] = {"free-ram": "0", "memory-stat": {}}
         self._complaint = ""
@@ -67,10 +71,13 @@ class Facts:
     @property
     def deadline(self) -> float:
         """When ``look_at_due`` has something to do, as long as a host is there: monotonic seconds."""
-        return self._schedule.deadline
+        return min(self._schedule.deadline, self._news_at)
 
     def look_at_due(self, now: float) -> None:
-        """Look at what is due by its rate."""
+        """Look at what is due by its rate, or because a host asked."""
+        if now >= self._news_at:
+            self._news_at, self._news_looked_at = float("inf"), now
+            self._collector.want(REFRESH_SET, only_news=True)
         for rate in self._schedule.take_due(now):
             self._collector.want(_RATES[rate])
             if rate == "memory_stats_seconds":
@@ -78,9 +85,9 @@ class Facts:
                 self._session.keep("memory-stats", {"memory": self._memory["memory-stat"]})
                 self._session.report("memory-stats")
 
-    def look_for_news(self) -> None:
-        """Look at everything; what is as it was need not be told again."""
-        self._collector.want(REFRESH_SET, only_news=True)
+    def look_for_news(self, now: float) -> None:
+        """Look at everything soon; what is as it was need not be told again."""
+        self._news_at = min(self._news_at, max(now, self._news_looked_at + NEWS_EVERY_S))
 
     def look_at_cpus(self) -> None:
         """Look at how many CPUs there are now, and tell it."""

@@ -57,6 +57,13 @@ class Hooks:
         if self._current is None:
             self._go_on()
 
+    def close(self) -> None:
+        """No more hooks: whoever waits for some is answered now."""
+        events = [*([] if self._current is None else [self._current]), *self._waiting]
+        self._waiting.clear()
+        for _, done in events:
+            done()
+
     def _go_on(self) -> None:
         """Start the next hook, of this event or of the next one; a hook's end calls here again."""
         while self._current is not None or self._waiting:
@@ -89,10 +96,10 @@ class Hooks:
             return []
         directory = self._directory / kind
         try:
-            files = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
+            files = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
         except FileNotFoundError:
             return []
         except OSError as error:
             logger.warning("%s: %s", directory, error.strerror)
             return []
-        return [str(path) for path in files if os.access(path, os.X_OK)]
+        return [str(path) for path in files if os.path.isfile(path) and os.access(path, os.X_OK)]

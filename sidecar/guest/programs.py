@@ -1,7 +1,7 @@
 """Child processes with a time limit, none of which anybody waits for: the loop is told when one has ended.
 
-A child's end makes its pidfd readable. One that takes too long is killed with everything that it started, and counts as
-ended then: what hangs in a system call, on a dead file server for instance, may never end.
+A child's end makes its pidfd readable. One that takes too long is killed with its process group, and counts as ended
+then: what hangs in a system call, on a dead file server for instance, may never end.
 """
 
 import contextlib
@@ -45,7 +45,13 @@ class Programs:
         self._children: dict[int, _Child] = {}
 
     def start(
-        self, command: Sequence[str], limit_s: float, ended: Ended, *, stdin: bytes = b"", extra: Mapping[str, str]
+        self,
+        command: Sequence[str] | Sequence[bytes],
+        limit_s: float,
+        ended: Ended,
+        *,
+        stdin: bytes = b"",
+        extra: Mapping[str, str],
     ) -> bool:
         """Start a program; false when it could not be started, which is logged.
 
@@ -56,8 +62,9 @@ class Programs:
             stdin: What it reads.
             extra: Environment variables beside our own.
         """
+        name = os.fsdecode(command[0])
         if len(self._children) >= RUNNING_LIMIT:
-            logger.warning("%s: not started: %d programs run already", command[0], RUNNING_LIMIT)
+            logger.warning("%s: not started: %d programs run already", name, RUNNING_LIMIT)
             return False
         try:
             with _hold(stdin) as file:
@@ -69,11 +76,11 @@ class Programs:
                     start_new_session=True,
                 )
         except (OSError, ValueError) as error:
-            logger.warning("%s: not started: %s", command[0], error)
+            logger.warning("%s: not started: %s", name, error)
             return False
         pidfd = os.pidfd_open(process.pid)
         self._epoll.register(pidfd, select.EPOLLIN)
-        self._children[pidfd] = _Child(process, command[0], time.monotonic() + limit_s, ended)
+        self._children[pidfd] = _Child(process, name, time.monotonic() + limit_s, ended)
         return True
 
     @property

@@ -10,7 +10,8 @@ The rules; what an original agent did otherwise stands behind it:
   and follows at once (original: after 5 s).
 * A host that has told no version for ``UNTOLD_S`` since it came, or since its ``refresh``, may believe that it has: one
   heartbeat says 0 again, which makes every host tell. What it told was lost, or it takes what somebody recorded for
-  agreed, as VDSM does after a migration. One that does not tell then either speaks no versions: back to 0.
+  agreed, as VDSM does after a migration. One that does not tell then either speaks no versions: back to 0, and on it is
+  reminded ever more seldom.
 * ``refresh`` with ``apiVersion`` is answered with a heartbeat at once, whatever is in force: one round trip after the
   guest arrives anywhere, both ends agree (new with API 4).
 * Everything goes through the message table at the moment it is sent, with the version in force at that moment.
@@ -58,6 +59,9 @@ LINE_LIMIT_BYTES = 64 * 1024
 # Session events and completions that wait for a host that does not read; an honest one reads within milliseconds.
 QUEUE_LIMIT = 32
 
+# Of as many as a host sends in one go; each is as large as a line.
+ECHO_LIMIT = 4
+
 # What is given out at a time, and the line that fills it: a host that stops reading leaves so much unsent.
 PIECE_BYTES = 16 * 1024
 
@@ -66,9 +70,14 @@ FOLLOW_UP_S = 0.05
 
 # Six heartbeats: a host that tells a version does so at the first that it hears.
 UNTOLD_S = 30.0
+# Each time twice as long, up to this: it costs one heartbeat.
+UNTOLD_LAST_S = 300.0
 
 # The API version whose agents answer a refresh that carries apiVersion with a heartbeat.
 _PROMPT_SINCE = 4
+
+# What is of no use to another host than the one that asked.
+_ANSWERS = frozenset({"completion", "echo"})
 
 _DETAIL_LIMIT = 64
 _INFINITY = float("inf")
@@ -117,8 +126,8 @@ class AgentSession:
         self._messages: deque[tuple[str, Arguments]] = deque(maxlen=QUEUE_LIMIT)
         self._reports: dict[str, None] = {}  # in the order in which they became pending
         self._next_beat_at = self._now = now
-        self._untold_since = _INFINITY
-        self._reminded = False
+        self._remind_at = _INFINITY
+        self._remind_in_s = UNTOLD_S
         self._lines = LineSplitter(LINE_LIMIT_BYTES)
         self._complaints = Complaints()
         self._send_all()
@@ -149,9 +158,10 @@ class AgentSession:
         self._await_version()
 
     def host_left(self, now: float) -> None:
-        """Nobody is there any more; half a line that it left behind is forgotten."""
+        """Nobody is there any more; half a line that it left behind is forgotten, and so is what answers it."""
         self._now = now
         self._host_here = False
+        self._messages = deque((m for m in self._messages if m[0] not in _ANSWERS), maxlen=QUEUE_LIMIT)
         self._lines = LineSplitter(LINE_LIMIT_BYTES)
 
     # What the host says.
@@ -186,7 +196,7 @@ class AgentSession:
             case "api-version":
                 return self._receive_version(arguments.get("apiVersion"))
             case "echo":
-                if not any(pending == "echo" for pending, _ in self._messages):  # one of them is as large as it likes
+                if sum(pending == "echo" for pending, _ in self._messages) < ECHO_LIMIT:
                     self.send("echo", arguments)
                 return []
             case _:
@@ -209,14 +219,14 @@ class AgentSession:
 
     def _set_version(self, version: int, *, send_anyway: bool = False) -> Sequence[AgentEvent]:
         """The host told, one way or the other."""
-        self._untold_since = _INFINITY
+        self._remind_at = _INFINITY
         before, self._version = self._version, version
         if before != version or send_anyway:
             self._send_all()
         return [] if before == version else [VersionChanged(version, before)]
 
     def _await_version(self) -> None:
-        self._untold_since, self._reminded = self._now, False
+        self._remind_at, self._remind_in_s = self._now + UNTOLD_S, UNTOLD_S
 
     # What the guest has to say.
 
@@ -299,16 +309,17 @@ class AgentSession:
         self._now = now
         if now < self.deadline:
             return []
-        events = self._remind() if now >= self._untold_since + UNTOLD_S else []
+        events = self._remind() if now >= self._remind_at else []
         self._beat()
         return events
 
     def _remind(self) -> Sequence[AgentEvent]:
-        """Say 0 and all else once more, as after a start; the second time in vain nobody is at a version with us."""
-        in_vain, self._reminded = self._reminded, True
+        """Say 0, and the first time all else, as after a start; after that nobody is at a version with us."""
+        first = self._remind_in_s == UNTOLD_S
         self._zero_said = False
-        events = self._set_version(0 if in_vain else self._version, send_anyway=True)
-        self._untold_since = self._now
+        events = self._set_version(self._version if first else 0, send_anyway=first)
+        self._remind_in_s = min(2 * self._remind_in_s, UNTOLD_LAST_S)
+        self._remind_at = self._now + self._remind_in_s
         return events
 
     def _beat(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.guest.hooks import WAITING_LIMIT
+from sidecar.protocol.ovirt_agent import QUEUE_LIMIT
 from tests.guest.conftest import StartAgent
 from tests.guest.reports.guest_tree import plant_program
 from tests.guest.scripted_host import PATIENCE_S, QUICK, STILL, AgentProcess, HostEnd, ScriptedHost
@@ -160,6 +161,28 @@ def test_the_answer_always_comes(listener: ScriptedHost, start_agent: StartAgent
         assert host.until("completion")["reply_id"] == reply_id
     host.send("lifecycle-event", type="before_migration")
     assert "completion" not in {message["__name__"] for message in host.ask() + host.ask()}
+
+
+def test_more_events_than_may_be_pending_are_all_answered(listener: ScriptedHost, start_agent: StartAgent) -> None:
+    start_agent(SLOW)
+    host = agreed(listener)
+    events = [
+        {"__name__": "lifecycle-event", "type": "none", "reply_id": number} for number in range(3 * QUEUE_LIMIT // 2)
+    ]
+    host.send_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in events))
+    assert [host.until("completion")["reply_id"] for _ in events] == [event["reply_id"] for event in events]
+
+
+def test_a_host_that_waits_for_hooks_is_answered_when_the_agent_ends(
+    listener: ScriptedHost, start_agent: StartAgent, hooks: Path
+) -> None:
+    plant_program(hooks / "before_migration", "hang", "exec sleep 600")
+    agent = start_agent(with_hooks(hooks))
+    host = agreed(listener)
+    host.send("lifecycle-event", type="before_migration", reply_id="waits")
+    host.ask()
+    assert agent.stop() == 0
+    assert host.until("completion")["reply_id"] == "waits"
 
 
 def test_the_answer_comes_also_when_there_are_too_many(

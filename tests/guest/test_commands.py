@@ -21,10 +21,18 @@ class NoPrograms:
         self.can_start = True
 
     def start(
-        self, command: Sequence[str], limit_s: float, ended: Ended, *, stdin: bytes = b"", extra: Mapping[str, str]
+        self,
+        command: Sequence[str] | Sequence[bytes],
+        limit_s: float,
+        ended: Ended,
+        *,
+        stdin: bytes = b"",
+        extra: Mapping[str, str],
     ) -> bool:
         assert extra == {}
-        self.started.append((list(command), limit_s, stdin))
+        words = [bytes(word, "ascii") if isinstance(word, str) else word for word in command]
+        assert words == list(command)  # in bytes, so that no locale has a say
+        self.started.append(([word.decode() for word in words], limit_s, stdin))
         self.ended.append(ended)
         return self.can_start
 
@@ -68,9 +76,17 @@ def test_the_rig_starts_as_programs_do() -> None:
         ({"timeout": "-1", "reboot": 1}, "-h", "now"),
         ({"timeout": -60, "reboot": None}, "-h", "now"),
         ({"timeout": True, "reboot": ["True"]}, "-h", "now"),
-        ({"timeout": 60.5, "reboot": {}}, "-h", "now"),
+        ({"timeout": 60.5, "reboot": {}}, "-h", "+2"),
+        ({"timeout": 60.0}, "-h", "+1"),
+        ({"timeout": " 60 "}, "-h", "+1"),
+        ({"timeout": "0000000000060"}, "-h", "+1"),
+        ({"timeout": "100000000"}, "-h", "+525600"),
+        ({"timeout": 100000000}, "-h", "+525600"),
+        ({"timeout": float("inf")}, "-h", "+525600"),
+        ({"timeout": float("nan")}, "-h", "now"),
+        ({"timeout": "60.0"}, "-h", "now"),
         ({"timeout": "²", "reboot": "True; id"}, "-h", "now"),
-        ({"timeout": "9" * 5000, "reboot": "TRUE"}, "-r", "now"),
+        ({"timeout": "9" * 5000, "reboot": "TRUE"}, "-r", "+525600"),
         ({"timeout": 10**300}, "-h", "+525600"),
     ],
 )
@@ -84,6 +100,7 @@ def test_shutdown(arguments: dict[str, Any], action: str, when: str, rig: Rig) -
     [
         ("Wartung um 5; $(reboot) `id`", "Wartung um 5; $(reboot) `id`"),
         ("--help", "--help"),
+        ("Réboot 漢", "Réboot 漢"),
         ("{when}", "{when}"),
         ("esc \x1b[2J nul \0", "esc \ufffd[2J nul \ufffd"),
         ("\ud800", "\ufffd"),

@@ -97,9 +97,24 @@ def test_who_is_there_is_told_when_it_is_news(guest: Guest) -> None:
 
 def test_a_refresh_hears_of_news_alone(guest: Guest) -> None:
     guest.reports.facts["fqdn"] = {"fqdn": "new.example.org"}
-    guest.facts.look_for_news()
+    guest.facts.look_for_news(3.0)
+    assert guest.facts.deadline == 3.0
+    guest.facts.look_at_due(3.0)
     assert guest.settle() == ["fqdn"]
     assert guest.reports.asked[: len(REFRESH_SET)] == list(REFRESH_SET)
+
+
+def test_a_host_that_asks_on_and_on_makes_us_look_now_and_then(guest: Guest) -> None:
+    looks = []
+    for tenth in range(300):
+        now = tenth / 10
+        guest.facts.look_for_news(now)
+        before = len(guest.reports.asked)
+        guest.facts.look_at_due(now)
+        guest.settle()
+        if "fqdn" in guest.reports.asked[before:]:
+            looks.append(now)
+    assert looks == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,20 @@ def test_a_host_that_sends_them_without_end(rig: Rig, caplog: pytest.LogCaptureF
     assert len(message) < 200
     rig.serve(2 + WAITING_LIMIT)
     assert rig.answered == ["too many", "first", *map(str, range(WAITING_LIMIT))]
+
+
+def test_whoever_waits_when_the_agent_ends_is_answered(rig: Rig) -> None:
+    rig.plant("before_migration", "hang", "exec sleep 600")
+    rig.run("before_migration", name="running")
+    rig.run("after_migration", name="waiting")
+    assert rig.answered == []
+    rig.hooks.close()
+    assert rig.answered == ["running", "waiting"]
+
+
+def test_an_entry_that_cannot_be_looked_at_keeps_no_other_from_running(rig: Rig) -> None:
+    rig.plant("before_migration", "20-good")
+    (rig.folder / "before_migration" / "10-bad").symlink_to("x" * 300)
+    rig.run("before_migration")
+    rig.serve(1)
+    assert rig.ran() == ["20-good"]
