@@ -15,7 +15,6 @@ from sidecar.protocol.releases import Release
 from sidecar.protocol.states import Dialect
 from sidecar.protocol.versions import OFFER_LIMIT
 from sidecar.record.agreement import NAMESPACE as AGREEMENT_NAMESPACE
-from sidecar.record.agreement import read_agreement
 
 NAMESPACE = "urn:libvirt-sidecar:policy:1"
 """The constant URI, for which the hook looks in the XML, too."""
@@ -73,10 +72,12 @@ def read_policy(root: ElementTree.Element) -> Policy | None:
 
 
 def shows_tools(root: ElementTree.Element) -> bool:
-    """Whether the agreement in a whole domain XML tells of guest tools, as ``read_agreement`` reads it."""
-    element = root.find(f"./metadata/{{{AGREEMENT_NAMESPACE}}}agreement")
-    record = None if element is None else read_agreement(element)
-    return record is not None and record.tools is not None
+    """Whether the agreement in a whole domain XML tells of guest tools.
+
+    What ``read_agreement`` cannot read counts as well, a newer sidecar's for instance: a policy errs to admitting.
+    """
+    record = root.find(f"./metadata/{{{AGREEMENT_NAMESPACE}}}agreement")
+    return record is not None and any(child.tag in (f"{{{AGREEMENT_NAMESPACE}}}tools", "tools") for child in record)
 
 
 def judge(policy: Policy, domain: str, *, has_tools: bool, offer: Offer) -> str | None:
