@@ -3,7 +3,11 @@
 import os
 from collections.abc import Callable, Generator
 
+import hypothesis
 import pytest
+
+# For contrib/check, which is run often: what it misses one day it finds the next, and contrib/test today.
+hypothesis.settings.register_profile("quick", max_examples=20)
 
 Golden = Callable[[str, str], None]
 

@@ -8,6 +8,8 @@ import pytest
 from tests.guest.conftest import StartAgent
 from tests.guest.scripted_host import QUICK, AgentProcess, HostEnd, ScriptedHost
 
+pytestmark = pytest.mark.thorough
+
 MEMORY_LIMIT_KIB = 25 * 1024
 GROWTH_LIMIT_KIB = 1024
 

@@ -36,7 +36,7 @@ def spool(place: Path) -> Path:
     return directory
 
 
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+@pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> list[str]:
     """Each shell that may be /bin/sh on a libvirt host."""
     program, *options = request.param

@@ -20,7 +20,12 @@ LIMIT_S = 10
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": "/"}
 HELPER = str(Path(sidecar.cli.admit.__file__).resolve())
 
-SHELLS = [shell for shell in (("dash",), ("busybox", "sh"), ("bash", "--posix")) if shutil.which(shell[0])]
+# Debian's /bin/sh, and those of others.
+SHELLS = [
+    pytest.param(shell, id=shell[0], marks=[] if shell[0] == "dash" else pytest.mark.thorough)
+    for shell in (("dash",), ("busybox", "sh"), ("bash", "--posix"))
+    if shutil.which(shell[0])
+]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for other users and mounts")
 
