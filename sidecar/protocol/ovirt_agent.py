@@ -203,13 +203,13 @@ class AgentSession:
                 return [CommandReceived(name, arguments)]
 
     def _receive_refresh(self, *, versioned: bool) -> Sequence[AgentEvent]:
-        if versioned and self._maximum >= _PROMPT_SINCE:
+        if not versioned:
+            return [*self._set_version(0, send_anyway=True), RefreshReceived()]
+        if self._maximum >= _PROMPT_SINCE:
             self._beat()
-        if versioned:
-            self._await_version()
-            self._send_all()
-            return [RefreshReceived()]
-        return [*self._set_version(0, send_anyway=True), RefreshReceived()]
+        self._await_version()
+        self._send_all()
+        return [RefreshReceived()]
 
     def _receive_version(self, value: object) -> Sequence[AgentEvent]:
         if not is_offer(value):
