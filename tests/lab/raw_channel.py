@@ -17,6 +17,7 @@ class RawChannel:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
         self._buffer = b""
+        self._is_first = True
 
     def __enter__(self) -> Self:
         return self
@@ -47,6 +48,14 @@ class RawChannel:
             ConnectionError: QEMU hung up.
         """
         deadline = time.monotonic() + timeout_s
+        while not (line := self._receive_line(deadline)).strip():
+            pass  # says nothing, and ends what an earlier host has not read
+        message = json.loads(line)
+        assert isinstance(message, dict)
+        return message
+
+    def _receive_line(self, deadline: float) -> bytes:
+        """The next whole line; of the first one on a connection an earlier host may have read the beginning."""
         while b"\n" not in self._buffer:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             data = self._socket.recv(65536)
@@ -54,9 +63,8 @@ class RawChannel:
                 raise ConnectionError("QEMU closed the channel")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        message = json.loads(line)
-        assert isinstance(message, dict)
-        return message
+        is_rest, self._is_first = self._is_first and not line.startswith(b"{"), False
+        return b"" if is_rest else line
 
     def receive_until(self, name: str, timeout_s: float = 10.0, **expected: object) -> Message:
         """The next message of that name whose arguments include `expected`; others before it are dropped.
