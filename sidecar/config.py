@@ -23,6 +23,7 @@ QGA_CHANNEL = "org.qemu.guest_agent.0"
 
 # One year; a longer deadline is a slip of the pen.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 _ChannelName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 _AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]*$")]
 
@@ -84,6 +85,26 @@ class PathsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: _AbsolutePath = "/run/sidecar"
 
 
+class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[api]``: the unix sockets of the API, and the group that may use the one with every operation."""
+
+    socket: _AbsolutePath = "/run/sidecar/api.sock"
+    readonly_socket: _AbsolutePath = "/run/sidecar/api-ro.sock"
+    socket_group: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "libvirt"
+
+
+class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[limits]``: what clients of the API may use; seconds, bytes, connections at a time."""
+
+    connections: _Count = 256
+    connections_per_uid: _Count = 128
+    readonly_connections: _Count = 64
+    readonly_connections_per_uid: _Count = 16
+    body_bytes: Annotated[int, msgspec.Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    request_seconds: _Seconds = 10
+    idle_seconds: _Seconds = 60
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: the least severe level that is logged."""
 
@@ -99,6 +120,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upgrade_levels: UpgradeLevelsSection = UpgradeLevelsSection()
     tools: ToolsSection = ToolsSection()
     paths: PathsSection = PathsSection()
+    api: ApiSection = ApiSection()
+    limits: LimitsSection = LimitsSection()
     log: LogSection = LogSection()
 
     @property

@@ -6,7 +6,9 @@ from datetime import datetime
 from enum import Enum
 
 from sidecar.engine.clocks import utc_now
+from sidecar.engine.event_log import EventLog
 from sidecar.engine.ports import Dialer, HostIdentity, Hypervisor
+from sidecar.engine.tally import Tally
 from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
 from sidecar.protocol.tools import Source, ToolsVersion
@@ -50,7 +52,7 @@ class Surroundings:
     """The outside, as the one place that builds it (``daemon``) hands it in.
 
     ``identity`` is known from the first connection to libvirt on; no domain exists before that. ``settings`` is
-    replaced when the configuration is read again.
+    replaced when the configuration is read again. Whatever happens is told to ``events`` and counted in ``tally``.
     """
 
     hypervisor: Hypervisor
@@ -58,3 +60,8 @@ class Surroundings:
     settings: Settings
     identity: HostIdentity
     wall_clock: Callable[[], datetime] = utc_now
+    tally: Tally = field(default_factory=Tally)
+    events: EventLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = EventLog(self.wall_clock)

@@ -1,0 +1,237 @@
+"""The results of the operations: immutable snapshots, whose fields are the keys of their documents.
+
+What the record shows has the names of the record's attributes, with ``_`` for ``-``, and the record's texts; ``None``
+is what is not there. Whoever reads a document ignores the keys that it does not know: see ``read_view``.
+
+Source: docs/api.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar
+
+ViewT = TypeVar("ViewT")
+
+
+@dataclass(frozen=True, slots=True)
+class DialectOffer:
+    """What a host offers in one dialect: its ``maximum`` after its ``cap``."""
+
+    maximum: int | str
+    cap: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host's offer, as ``host.json`` holds it, too.
+
+    ``daemon`` is the program's version, ``bridge`` the API's; ``dialects`` is keyed by ``ovirt`` and ``qga``, and so is
+    ``aliases``: the release aliases that a cap may name, each with its version.
+    """
+
+    hostname: str
+    host_uuid: str
+    daemon: str
+    bridge: str
+    dialects: Mapping[str, DialectOffer]
+    aliases: Mapping[str, Mapping[str, int | str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """One channel, as its element in the record says it: docs/record.md."""
+
+    name: str
+    dialect: str
+    state: str
+    version: str
+    guest: str | None
+    host: str
+    since: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsView:
+    """The guest's tools, as the record says them; ``state`` is this host's whole verdict (docs/tools.md)."""
+
+    source: str
+    version: str
+    upgradable: str
+    up_to_date: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainView:
+    """One domain that runs here.
+
+    ``activity`` is ``running``, ``paused`` or ``incoming`` (its guest has not arrived yet, and ``host`` to ``arrived``
+    are ``None``). ``recorded`` tells whether the live XML holds just this.
+    """
+
+    name: str
+    uuid: str
+    activity: str
+    host: str | None
+    host_uuid: str | None
+    run: str
+    arrival: str | None
+    arrivals: int | None
+    arrived: str | None
+    recorded: bool
+    channels: Sequence[ChannelView]
+    tools: ToolsView | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message, and whether it may be sent now.
+
+    ``since`` is the version that brought it, ``purpose`` what it is for; ``channel`` would take it. Where it may not be
+    sent, ``code`` is the problem's, ``why`` the sentence, ``required`` and ``agreed`` the versions that decide, and
+    ``reason`` the channel's own code behind it.
+    """
+
+    message: str
+    dialect: str
+    since: str
+    purpose: str
+    allowed: bool
+    channel: str | None
+    code: str | None
+    why: str | None
+    required: str | None
+    agreed: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentView:
+    """A message that was sent; ``reply`` is the agent's answer as JSON values, ``None`` where there is none."""
+
+    message: str
+    channel: str
+    reply: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FactView:
+    """One thing that a guest told of itself, as of ``received`` (RFC 3339), ``age_seconds`` ago.
+
+    ``name`` is the message's, or the command's that was answered; ``value`` what it carried, cleaned; ``truncated``
+    that it was more than is kept.
+    """
+
+    name: str
+    channel: str
+    dialect: str
+    received: str
+    age_seconds: float
+    truncated: bool
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class GuestView:
+    """What the guest told of itself last, the newest word on each matter."""
+
+    name: str
+    uuid: str
+    facts: Sequence[FactView]
+
+
+@dataclass(frozen=True, slots=True)
+class LostMessageView:
+    """A message that the other host's version lacks; ``used``: it was seen on this channel since the guest is here."""
+
+    message: str
+    direction: str
+    since: str
+    used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelForecastView:
+    """What becomes of one channel on the other host: ``agreed`` now, ``there`` after; 0 where there is none."""
+
+    name: str
+    dialect: str
+    state: str
+    agreed: str
+    there: str
+    lost: Sequence[LostMessageView]
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightView:
+    """What a domain would lose on another host: ``nothing_lost``, or the channels' losses, or ``refusal``.
+
+    ``refusal`` is the sentence with which that host would refuse the migration by the domain's policy.
+    """
+
+    name: str
+    uuid: str
+    destination: str
+    nothing_lost: bool
+    refusal: str | None
+    channels: Sequence[ChannelForecastView]
+
+
+@dataclass(frozen=True, slots=True)
+class FindingView:
+    """One fault: its stable ``code``, where it is (``domain``, ``channel``), what is wrong, and how to mend it."""
+
+    code: str
+    domain: str | None
+    channel: str | None
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorView:
+    """What was looked at, each in a few words, and the faults that were found; ``healthy``: none."""
+
+    healthy: bool
+    checked: Sequence[str]
+    findings: Sequence[FindingView]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """Whether a caller of ``version`` is served by a daemon of the version ``served``; ``why`` not."""
+
+    version: str
+    served: str
+    allowed: bool
+    why: str | None
+
+
+def read_view(kind: type[ViewT], document: Mapping[str, Any]) -> ViewT:
+    """The view in a daemon's document: keys that are not known here are ignored, ``None`` stands for missing ones."""
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # every view is a dataclass
+        value = document.get(field.name, None if field.default is MISSING else field.default)
+        nested = _NESTED.get((kind, field.name))
+        values[field.name] = value if nested is None or value is None else _read_nested(nested, value)
+    return kind(**values)
+
+
+def _read_nested(kind: type[Any], value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(read_view(kind, item) for item in value)
+    if kind is DialectOffer:
+        return {name: read_view(kind, item) for name, item in value.items()}
+    return read_view(kind, value)
+
+
+_NESTED: Mapping[tuple[type[Any], str], type[Any]] = {
+    (HostView, "dialects"): DialectOffer,
+    (DomainView, "channels"): ChannelView,
+    (DomainView, "tools"): ToolsView,
+    (GuestView, "facts"): FactView,
+    (ChannelForecastView, "lost"): LostMessageView,
+    (PreflightView, "channels"): ChannelForecastView,
+    (DoctorView, "findings"): FindingView,
+}

@@ -1,0 +1,56 @@
+"""What the daemon counts, for whoever shows it (``/metrics``): plain numbers, of which none is ever taken back.
+
+Every key is a constant of ours: there are never more of them than the tables allow, and no text of a guest's is one.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sidecar.protocol.bad_input import BadInputCode
+from sidecar.protocol.states import Dialect
+
+# From the 10 ms of a record that waits for nobody to the two minutes after which an agent counts as absent.
+ARRIVAL_BUCKETS_S = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How long something took: ``counts`` by the bucket of ``ARRIVAL_BUCKETS_S`` it fell into, the last above all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(ARRIVAL_BUCKETS_S) + 1))
+    sum_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(ARRIVAL_BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """See the module.
+
+    Attributes:
+        arrivals: Guests that arrived here, by how they came (``Origin``).
+        negotiations: Times that a version was agreed anew on a channel.
+        resume_to_agreed: From a guest's first running here to a channel's first agreement, by dialect.
+        refusals: Messages that were refused to a caller, by code.
+        bad_input: What guests sent and nobody could use, by dialect and code.
+        record_writes: Writes of records, by ``written``, ``changed-by-others`` and ``failed``.
+        record_retries: Writes that were tried again.
+        libvirt_connected: Whether there is a connection to libvirt.
+        libvirt_connections: Connections to libvirt that were made.
+    """
+
+    arrivals: Counter[str] = field(default_factory=Counter)
+    negotiations: Counter[Dialect] = field(default_factory=Counter)
+    resume_to_agreed: dict[Dialect, Histogram] = field(
+        default_factory=lambda: {dialect: Histogram() for dialect in Dialect}
+    )
+    refusals: Counter[str] = field(default_factory=Counter)
+    bad_input: Counter[tuple[Dialect, BadInputCode]] = field(default_factory=Counter)
+    record_writes: Counter[str] = field(default_factory=Counter)
+    record_retries: int = 0
+    libvirt_connected: bool = False
+    libvirt_connections: int = 0
