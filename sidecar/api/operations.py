@@ -1,7 +1,7 @@
 """The table of operations: name, arguments, result, problems, who may, since which version, and where REST has it.
 
 To add one: a row here with its version, a line in the history (``versions``), a method of that name on
-``engine.bridge.Bridge``. The bindings, the OpenAPI document and the client's refusals follow from the row.
+``engine.operations.Operations``. The bindings, the OpenAPI document and the client's refusals follow from the row.
 
 Source: docs/api.md.
 """
@@ -37,6 +37,10 @@ class Access(Enum):
     READ = "both sockets"
     FULL = "the socket of root and the libvirt group"
 
+    def allows(self, wanted: "Access") -> bool:
+        """Whether who may do this may do what is wanted, too."""
+        return self is Access.FULL or wanted is Access.READ
+
 
 class Kind(Enum):
     """What an argument is; the value is its type in JSON Schema."""
@@ -50,7 +54,7 @@ class Kind(Enum):
 class Argument:
     """One argument; ``None`` as ``default`` means that it may be left out.
 
-    ``is_body``: in REST it is the request's whole body.
+    ``is_body``: in REST it is the request's whole body. ``parameter`` is its name in Python, where ``for`` is taken.
     """
 
     name: str
@@ -60,6 +64,11 @@ class Argument:
     default: Any = None
     choices: tuple[str, ...] = ()
     is_body: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """See the class."""
+        return {"for": "state"}.get(self.name, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,18 @@ _NO_DOMAIN = ProblemCode.DOMAIN_NOT_FOUND
 _LIBVIRT = (ProblemCode.LIBVIRT_UNAVAILABLE, ProblemCode.LIBVIRT_FAILED)
 
 _ROWS = (
-    Operation("host", _1_0, Access.READ, False, "GET", ("/v1/host",), (), HostView, (), "this host and what it offers"),
+    Operation(
+        "host",
+        _1_0,
+        Access.READ,
+        False,
+        "GET",
+        ("/v1/host",),
+        (),
+        HostView,
+        (ProblemCode.LIBVIRT_UNAVAILABLE,),
+        "this host and what it offers",
+    ),
     Operation(
         "can_send_version",
         _1_0,

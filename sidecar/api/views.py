@@ -6,8 +6,8 @@ is what is not there. Whoever reads a document ignores the keys that it does not
 Source: docs/api.md.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 ViewT = TypeVar("ViewT")
@@ -209,29 +209,29 @@ class VersionView:
 
 
 def read_view(kind: type[ViewT], document: Mapping[str, Any]) -> ViewT:
-    """The view in a daemon's document: keys that are not known here are ignored, ``None`` stands for missing ones."""
-    values = {}
-    for field in fields(kind):  # type: ignore[arg-type]  # every view is a dataclass
-        value = document.get(field.name, None if field.default is MISSING else field.default)
-        nested = _NESTED.get((kind, field.name))
-        values[field.name] = value if nested is None or value is None else _read_nested(nested, value)
+    """The view in a daemon's document: keys that are not known here are ignored.
+
+    What is missing is ``None``, and of several things there are none.
+    """
+    values = {field.name: document.get(field.name) for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    for name, read in _NESTED.get(kind, {}).items():
+        values[name] = read(values[name])
     return kind(**values)
 
 
-def _read_nested(kind: type[Any], value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(read_view(kind, item) for item in value)
-    if kind is DialectOffer:
-        return {name: read_view(kind, item) for name, item in value.items()}
-    return read_view(kind, value)
+def _one(kind: type[Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read_view(kind, value)
 
 
-_NESTED: Mapping[tuple[type[Any], str], type[Any]] = {
-    (HostView, "dialects"): DialectOffer,
-    (DomainView, "channels"): ChannelView,
-    (DomainView, "tools"): ToolsView,
-    (GuestView, "facts"): FactView,
-    (ChannelForecastView, "lost"): LostMessageView,
-    (PreflightView, "channels"): ChannelForecastView,
-    (DoctorView, "findings"): FindingView,
+def _many(kind: type[Any]) -> Callable[[Any], Any]:
+    return lambda value: tuple(read_view(kind, item) for item in value or ())
+
+
+_NESTED: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
+    HostView: {"dialects": lambda value: {name: read_view(DialectOffer, item) for name, item in (value or {}).items()}},
+    DomainView: {"channels": _many(ChannelView), "tools": _one(ToolsView)},
+    GuestView: {"facts": _many(FactView)},
+    ChannelForecastView: {"lost": _many(LostMessageView)},
+    PreflightView: {"channels": _many(ChannelForecastView)},
+    DoctorView: {"checked": lambda value: tuple(value or ()), "findings": _many(FindingView)},
 }

@@ -1,7 +1,7 @@
 """What a ``Stay`` and a sender see of a guest-agent channel, whatever its dialect."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from sidecar.engine.settings import Way
@@ -9,6 +9,9 @@ from sidecar.errors import Refusal
 from sidecar.protocol.states import Dialect
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
+
+# An operator who asks again within this time gets what is under way already.
+RENEGOTIATE_PAUSE_S = 1.0
 
 
 class Channel(Protocol):
@@ -25,6 +28,10 @@ class Channel(Protocol):
     @property
     def row(self) -> ChannelRow:
         """The channel's element in the record, as it should be now."""
+
+    @property
+    def agreements(self) -> int:
+        """How often a version was agreed anew on this channel, by the live view."""
 
     def port_changed(self, opened: bool) -> None:
         """QEMU reports the guest's end."""
@@ -49,6 +56,20 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Unplugged, or the stay is over: no timer or task of ours goes on, and no socket stays open."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the row is what is known now, and no state that may pass is being waited out."""
+
+    @property
+    def used(self) -> Collection[str]:
+        """The messages, of either direction, that went over it since the stay began; names of the tables."""
+
+    def renegotiate(self) -> None:
+        """Forget what was agreed and ask the agent anew; while that is under way nothing more is done."""
+
+    async def refresh(self) -> None:
+        """Ask the guest of itself, where its agent tells nothing by itself; takes 2 s at most, and raises nothing."""
 
     def refuse(self, message: str) -> Refusal | None:
         """Why this message may not be sent now; ``None``: it may."""

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from sidecar.engine.channel import Channel
 from sidecar.engine.notices import (
     AgentNotice,
     DomainNotice,
@@ -71,16 +70,20 @@ class Domain:
             self._stay.connection_renewed()
         self.notify(LookNotice(self.uuid))
 
-    def choose_channel(self, message: str, channel: str | None) -> Channel:
-        """The channel that takes this message now; ``channel``: the one of this name, or none.
+    @property
+    def stay(self) -> Stay | None:
+        """The stay of its QEMU process; ``None`` while it does not run, or was not looked at yet."""
+        return self._stay
+
+    def require_stay(self) -> Stay:
+        """Likewise.
 
         Raises:
-            MessageNotAllowedError: None takes it; its refusal says why.
-            DomainGoneError: The domain does not run, or was not looked at yet.
+            DomainGoneError: There is none.
         """
         if self._stay is None:
-            raise DomainGoneError(f"{self.name!a} does not run here")
-        return self._stay.choose_channel(message, channel)
+            raise DomainGoneError(f"domain {self.name!a} does not run here")
+        return self._stay
 
     async def run(self) -> None:
         """Handle notices until the domain is gone."""
@@ -196,8 +199,10 @@ class Domain:
         return await retrying(self._surroundings.hypervisor.inspect_domain, self.uuid)
 
     async def _end_stay(self) -> None:
-        self._stay = None
+        stay, self._stay = self._stay, None
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        if stay is not None:
+            stay.end()

@@ -50,6 +50,11 @@ class Entry(Generic[VersionT]):
         )
 
     @property
+    def settled(self) -> bool:
+        """Whether the row is what is known now, and no state that may pass is being waited out."""
+        return self._settling.deadline == _INFINITY
+
+    @property
     def deadline(self) -> float:
         """When the row will change by itself, in the guest's seconds."""
         return self._settling.deadline

@@ -4,7 +4,6 @@ There is one bounded log for all, and a follower is a place in it. Nobody is wai
 who is too slow finds that the log has moved on, is told how much he missed, and goes on with the oldest that is there.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.api.events import Event, EventType
+from sidecar.engine.bell import Bell
 from sidecar.engine.clocks import render_time
 
 # An arrival makes about six. A follower that stops for so long as 150 arrivals take gets told that it missed something.
@@ -21,15 +21,15 @@ _NUMBER_LIMIT_DIGITS = 18
 
 
 class EventLog:
-    """See the module; for the loop's thread alone."""
+    """See the module; for the loop's thread alone. ``bell`` rings at every event."""
 
     def __init__(self, wall_clock: Callable[[], datetime], limit: int = EVENTS_LIMIT) -> None:
+        self.bell = Bell()
         self._wall_clock = wall_clock
         self._events: deque[Event] = deque(maxlen=limit)
         # Another daemon's ids are not ours, however they are numbered.
         self._epoch = f"{int(wall_clock().timestamp() * 1000):x}"
         self._last = 0
-        self._news: asyncio.Future[None] | None = None
 
     @property
     def last_id(self) -> str:
@@ -49,9 +49,7 @@ class EventLog:
                 details=details,
             )
         )
-        if self._news is not None:
-            self._news.set_result(None)
-            self._news = None
+        self.bell.ring()
 
     def follow(self, after: str | None = None) -> "Follower":
         """Follow from now on, or, with the ``id`` of an event, from the next one after it.
@@ -91,12 +89,6 @@ class EventLog:
             details={"what": "missed", "missed": missed},
         )
 
-    async def wait_news(self) -> None:
-        """Return when there is another event."""
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._news)
-
     def _render_id(self, number: int) -> str:
         return f"{self._epoch}-{number}"
 
@@ -119,7 +111,7 @@ class Follower:
 
     async def __anext__(self) -> Event:
         while (event := self.take()) is None:
-            await self._log.wait_news()
+            await self._log.bell.wait()
         return event
 
     def take(self) -> Event | None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from uuid import UUID
 
 from sidecar.engine.domain import Domain
 from sidecar.engine.notices import DomainNotice, Happening, HookNotice, LifecycleNotice, LookNotice
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
-from sidecar.errors import DomainGoneError, HypervisorError, MessageNotAllowedError, Refusal
+from sidecar.errors import DomainGoneError, HypervisorError
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +34,8 @@ class Host:
     async def connected(self, identity: HostIdentity) -> None:
         """Libvirt is there (again): look at every domain, the active ones and those that we knew."""
         self._surroundings.identity = identity
+        self._surroundings.tally.libvirt_connected = True
+        self._surroundings.tally.libvirt_connections += 1
         active = dict(await self._surroundings.hypervisor.list_domains())
         self._listed = True
         for domain in self._domains.values():
@@ -43,6 +44,10 @@ class Host:
             if uuid not in self._domains:
                 self._ensure_domain(uuid, name).notify(LookNotice(uuid, first_sight=True))
         logger.info("connected to libvirt on %s: %d active domains", ascii(identity.hostname), len(active))
+
+    def disconnected(self) -> None:
+        """The connection to libvirt that ``connected`` told of is lost."""
+        self._surroundings.tally.libvirt_connected = False
 
     def notify(self, notice: DomainNotice) -> None:
         """Hand a notice of libvirt's to its domain."""
@@ -72,48 +77,22 @@ class Host:
         level = logging.DEBUG if notice.operation in ("migrate", "stopped", "release") else logging.INFO
         logger.log(level, "hook %s for %s: no such domain", notice.operation, ascii(notice.domain))
 
-    def can_send(self, uuid: UUID, message: str, channel: str | None = None) -> Refusal | None:
-        """Why this message may not be sent to this domain now; ``None``: it may.
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Every domain that is known; one that was not looked at yet, or is just going, has no ``stay``."""
+        return tuple(self._domains.values())
 
-        Args:
-            uuid: The domain.
-            message: A message of oVirt's from host to guest, or a command of the QEMU guest agent.
-            channel: The channel's target name; without one the first that takes the message.
-
-        Raises:
-            DomainGoneError: There is no such active domain.
-        """
-        try:
-            self._domain(uuid).choose_channel(message, channel)
-        except MessageNotAllowedError as error:
-            return error.refusal
-        return None
-
-    async def send(
-        self, uuid: UUID, message: str, arguments: Mapping[str, object], timeout_s: float, channel: str | None = None
-    ) -> object:
-        """Send a message to a domain's agent; as ``can_send``, and waits for the answer for ``timeout_s`` at most.
-
-        Returns:
-            The result of a QGA command as JSON values, ``{"done": True}`` for a completed lifecycle event, ``None``
-            where a message is not answered.
+    def find(self, name: str) -> Domain:
+        """The domain of this name or UUID.
 
         Raises:
-            MessageNotAllowedError: It may not be sent; ``refusal`` says why, and nothing was sent.
-            NotSentError: The agent cannot be asked at the moment; nothing was sent.
-            JobHeldError: Another client of libvirt's holds the agent; nothing was sent.
-            CommandFailedError: The agent answered with an error.
-            NoAnswerError: Nobody knows whether it ran, or will run.
-            BadReplyError: Likewise; something came back that is no answer.
-            HypervisorError: Libvirt failed; unless the kind says otherwise nothing happened.
+            DomainGoneError: None that runs here has it.
         """
-        return await self._domain(uuid).choose_channel(message, channel).send(message, arguments, timeout_s)
-
-    def _domain(self, uuid: UUID) -> Domain:
-        domain = self._domains.get(uuid)
-        if domain is None:
-            raise DomainGoneError(f"no active domain has the UUID {uuid}")
-        return domain
+        by_uuid = self._domains.get(uuid) if (uuid := _parse_uuid(name)) is not None else None
+        found = by_uuid or next((domain for domain in self._domains.values() if domain.name == name), None)
+        if found is None or found.stay is None:
+            raise DomainGoneError(f"no domain {name[:255]!a} runs here")
+        return found
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new settings; running guests are renegotiated where a cap changed."""
@@ -142,3 +121,10 @@ class Host:
             await asyncio.sleep(RECOVERY_S)
             if domain.uuid not in self._domains:
                 self.notify(LookNotice(domain.uuid))
+
+
+def _parse_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

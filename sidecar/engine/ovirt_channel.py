@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sidecar.engine.attachment import Attachment
+from sidecar.engine.channel import RENEGOTIATE_PAUSE_S
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
+from sidecar.engine.facts import Facts
+from sidecar.engine.ovirt_sending import OvirtMessages
 from sidecar.engine.ovirt_tools import OvirtTools
 from sidecar.engine.ports import ByteConnection
 from sidecar.engine.settings import Surroundings, Way
+from sidecar.engine.tally import BadInputMeter
 from sidecar.engine.tools import ToolsEntry
-from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal, RefusalCode
+from sidecar.errors import MessageNotAllowedError, NoAnswerError, NotSentError, Refusal
 from sidecar.protocol.bad_input import BadInput
 from sidecar.protocol.ovirt_host import HostSession
-from sidecar.protocol.ovirt_reader import REPLY_ID_LIMIT, Completion, Event
+from sidecar.protocol.ovirt_reader import Completion, Event
 from sidecar.protocol.ovirt_states import Stage, Step
 from sidecar.protocol.states import ChannelView, Dialect, Fault, Port, Reason, State
 from sidecar.record.agreement import ChannelRow
@@ -26,9 +29,6 @@ logger = logging.getLogger(__name__)
 # QEMU reads what a connected host wrote within milliseconds of the guest's opening its end. What it has not read by
 # then, it will not read while another client is connected.
 BUSY_AFTER_S = 3.0
-
-# The one message whose end the agent reports, with a completion.
-_COMPLETED = "lifecycle-event"
 
 _INFINITY = float("inf")
 
@@ -47,13 +47,17 @@ class OvirtChannel:
         clock: GuestClock,
         recorded: ChannelRow | None,
         tools: ToolsEntry,
+        facts: Facts,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is this channel's row of this QEMU process's record, if any; ``tools`` is told of the tools."""
+        """``recorded`` is this channel's row of this QEMU process's record, if any.
+
+        ``tools`` is told of the guest's tools, and ``facts`` of all else that it tells of itself.
+        """
         self.device = device
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
         settings, dialer = surroundings.settings, surroundings.dialer
-        self._tools = OvirtTools(tools, settings.ovirt_maximum)
+        self._tools, self._facts = OvirtTools(tools, settings.ovirt_maximum), facts
         earlier = read_view(recorded, self.dialect, int)
         port = Port.from_xml(device.opened)
         stage = _resume_stage(earlier, port)
@@ -77,9 +81,12 @@ class OvirtChannel:
             self._disconnected,
             was_anothers=earlier is not None and earlier.reason is Reason.SOCKET_BUSY,
         )
+        self._bad_input = BadInputMeter(surroundings.tally, self.dialect)
+        self._sent: set[str] = set()
+        self._renegotiated_at = -_INFINITY
         self._spoke_here = False
         self._unread_since: float | None = None
-        self._completions: dict[str, asyncio.Future[None]] = {}
+        self._messages = OvirtMessages(self._write)
         self._timer = GuestTimer(clock, self._tick)
         self._task: asyncio.Task[None] | None = None
         self._update()
@@ -92,9 +99,24 @@ class OvirtChannel:
         return self._entry.row
 
     @property
+    def settled(self) -> bool:
+        """See ``Channel``."""
+        return self._entry.settled
+
+    @property
+    def used(self) -> Collection[str]:
+        """See ``Channel``."""
+        return {*self._sent, *self._session.received}
+
+    @property
     def view(self) -> ChannelView[int]:
         """The live view; gated sending goes by this, never by the record."""
         return self._session.view
+
+    @property
+    def agreements(self) -> int:
+        """See ``Channel``."""
+        return self._session.agreements
 
     @property
     def heard(self) -> bool:
@@ -115,7 +137,7 @@ class OvirtChannel:
             self._attachment.want()
         else:
             self._session.port_closed(self._clock.now())
-            self._give_up_completions("the guest's end of the channel closed")
+            self._messages.give_up("the guest's end of the channel closed")
         self._update()
 
     def agent_changed(self, connected: bool) -> None:
@@ -154,6 +176,13 @@ class OvirtChannel:
         self._tools.set_maximum(maximum)
         self._update()
 
+    def renegotiate(self) -> None:
+        """See ``Channel``."""
+        if self._clock.now() >= self._renegotiated_at + RENEGOTIATE_PAUSE_S:
+            self._renegotiated_at = self._clock.now()
+            self._session.renegotiate(self._clock.now())
+            self._update()
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Keep the channel connected from now on, in a task of this group."""
         self._task = group.create_task(self._attachment.run())
@@ -164,7 +193,10 @@ class OvirtChannel:
         if self._task is not None:
             self._task.cancel()
         self._attachment.close()
-        self._give_up_completions("the channel is gone")
+        self._messages.give_up("the channel is gone")
+
+    async def refresh(self) -> None:
+        """See ``Channel``; an agent of this dialect tells by itself."""
 
     # Sending for others.
 
@@ -173,31 +205,8 @@ class OvirtChannel:
         return self._session.refuse(message)
 
     async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
-        """See ``Channel``: a ``lifecycle-event`` waits for its ``completion``, nothing else is ever answered.
-
-        Raises:
-            MessageNotAllowedError: It may not be sent; nothing was.
-            NotSentError: The channel is not connected; nothing was sent.
-            NoAnswerError: No completion within ``timeout_s``, or the agent went away: its hooks may have run.
-        """
-        if message != _COMPLETED:
-            self._write(message, arguments)
-            return None
-        reply_id = _reply_id(arguments)
-        if reply_id in self._completions:
-            raise MessageNotAllowedError(
-                Refusal(RefusalCode.BAD_ARGUMENTS, message, "its reply_id is being waited for")
-            )
-        completion = self._completions[reply_id] = asyncio.get_running_loop().create_future()
-        try:
-            self._write(message, {**arguments, "reply_id": reply_id})
-            async with asyncio.timeout(timeout_s):
-                await completion
-        except TimeoutError as error:
-            raise NoAnswerError(f"no completion within {timeout_s:g} s") from error
-        finally:
-            del self._completions[reply_id]
-        return {"done": True}
+        """See ``Channel`` and ``OvirtMessages.send``."""
+        return await self._messages.send(message, arguments, timeout_s)
 
     def _write(self, message: str, arguments: Mapping[str, object]) -> None:
         if self._attachment.connection is None:
@@ -206,19 +215,10 @@ class OvirtChannel:
                 raise MessageNotAllowedError(refusal)
             raise NotSentError("the channel is not connected")
         self._session.send(message, arguments)
+        self._sent.add(message)
         if not self._flush():
             raise NoAnswerError("the connection broke while it was being sent")
         self._update()
-
-    def _complete(self, reply_id: str) -> None:
-        completion = self._completions.get(reply_id)
-        if completion is not None and not completion.done():
-            completion.set_result(None)
-
-    def _give_up_completions(self, why: str) -> None:
-        for completion in self._completions.values():
-            if not completion.done():
-                completion.set_exception(NoAnswerError(f"no completion: {why}"))
 
     # What the attachment tells.
 
@@ -230,20 +230,23 @@ class OvirtChannel:
     def _disconnected(self, fault: Fault) -> None:
         self._unread_since = None
         self._session.disconnect(self._clock.now(), Step[fault.name])
-        self._give_up_completions("the connection broke")
+        self._messages.give_up("the connection broke")
         self._update()
 
     def _receive(self, data: bytes) -> None:
         self._spoke_here = True
         for event in self._session.receive_data(data, self._clock.now()):
             self._take(event)
+        for name, content in self._session.take_facts().items():
+            self._facts.note(name, self.device.name, self.dialect, content)
+        self._bad_input.follow(self._session.bad_input)
         self._update()
 
     def _take(self, event: Event) -> None:
         self._tools.receive(event, self._session.peer)
         match event:
             case Completion(reply_id=reply_id):
-                self._complete(reply_id)
+                self._messages.complete(reply_id)
             case BadInput(code=code, detail=detail):
                 logger.warning("%s: bad input, further like it are only counted: %s: %s", self._label, code, detail)
 
@@ -281,14 +284,6 @@ class OvirtChannel:
         connection = self._attachment.connection
         if connection is not None and connection.unread_bytes():
             self._attachment.give_way()
-
-
-def _reply_id(arguments: Mapping[str, object]) -> str:
-    reply_id = arguments.get("reply_id", secrets.token_hex(16))
-    if not isinstance(reply_id, str) or len(reply_id) > REPLY_ID_LIMIT:
-        why = f"reply_id has to be a text of up to {REPLY_ID_LIMIT} characters"
-        raise MessageNotAllowedError(Refusal(RefusalCode.BAD_ARGUMENTS, _COMPLETED, why))
-    return reply_id
 
 
 def _resume_stage(earlier: ChannelView[int] | None, port: Port) -> Stage:

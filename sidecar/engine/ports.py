@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sidecar.record.agreement import Agreement, Origin
 from sidecar.record.domain_xml import ChannelDevice
+from sidecar.record.policy import Policy
 
 
 class Activity(Enum):
@@ -32,7 +33,8 @@ class DomainSnapshot:
 
     ``run`` is the opaque token of its QEMU process, ``pid`` that process; ``origin`` is how it came as far as libvirt
     still knows; ``record`` the agreement in its live XML (``None`` when there is none or it is broken, see
-    ``record_present``); ``policy_problem`` what is wrong in its policy, in one printable line.
+    ``record_present``); ``policy`` the operator's, ``policy_problem`` what is wrong in one that is none, in one
+    printable line; ``shows_tools`` what a policy may ask for.
     """
 
     uuid: UUID
@@ -44,7 +46,9 @@ class DomainSnapshot:
     channels: tuple[ChannelDevice, ...]
     record: Agreement | None
     record_present: bool
+    policy: Policy | None = None
     policy_problem: str | None = None
+    shows_tools: bool = False
 
 
 class Hypervisor(Protocol):

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from sidecar.engine.channel import RENEGOTIATE_PAUSE_S
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
+from sidecar.engine.facts import Facts
 from sidecar.engine.qga_agent import ANSWER_S, QgaAgent
+from sidecar.engine.qga_facts import QgaFacts
 from sidecar.engine.qga_lines import Line
 from sidecar.engine.qga_sending import QgaCommands
 from sidecar.engine.qga_tools import QgaTools
@@ -20,6 +23,7 @@ from sidecar.errors import (
     HypervisorError,
     Refusal,
 )
+from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.qga_host import QgaSession
 from sidecar.protocol.qga_states import Step, judge_failure, resume_stage
 from sidecar.protocol.releases import Release
@@ -49,11 +53,12 @@ class QgaChannel:
         clock: GuestClock,
         recorded: ChannelRow | None,
         tools: ToolsEntry,
+        facts: Facts,
         changed: Callable[[], None],
     ) -> None:
         """``recorded`` is this channel's row of the same QEMU process's record, when there is one already.
 
-        ``tools`` is told of the guest's tools.
+        ``tools`` is told of the guest's tools, and ``facts`` of what else it is asked for.
         """
         self.device, self.way = device, line.way
         self._line, self._label, self._surroundings, self._clock = line, label, surroundings, clock
@@ -75,14 +80,17 @@ class QgaChannel:
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)
         self._agent = QgaAgent(self._call)
-        self._commands = QgaCommands(self._agent, self._session, self._doubt)
+        self._commands = QgaCommands(self._agent, self._session, self._doubt, self._count_bad_reply)
         place = FIRST_CHANNEL if line.way is Way.LIBVIRT else device.name
         self._tools = QgaTools(tools, place, label, surroundings, clock, self.refuse, self._commands.send)
+        self._facts = QgaFacts(facts, device.name, label, clock, self.refuse, self._commands.send)
         self._timer = GuestTimer(clock, self._update)
         self._group: asyncio.TaskGroup | None = None
         self._closed = True
         self._asking: asyncio.Task[None] | None = None
         self._complained = False
+        self._used: set[str] = set()
+        self._renegotiated_at = -_INFINITY
 
     @property
     def row(self) -> ChannelRow:
@@ -90,9 +98,24 @@ class QgaChannel:
         return self._entry.row
 
     @property
+    def settled(self) -> bool:
+        """See ``Channel``."""
+        return self._entry.settled
+
+    @property
+    def used(self) -> Collection[str]:
+        """See ``Channel``."""
+        return self._used
+
+    @property
     def view(self) -> ChannelView[str]:
         """The live view; sending goes by this, never by the record."""
         return self._session.view
+
+    @property
+    def agreements(self) -> int:
+        """See ``Channel``."""
+        return self._session.agreements
 
     # What the stay tells.
 
@@ -144,11 +167,19 @@ class QgaChannel:
         self._session.set_maximum(self._surroundings.settings.qga_maximum, self._clock.now())
         self._update()
 
+    def renegotiate(self) -> None:
+        """See ``Channel``."""
+        if self._line.ready and self._clock.now() >= self._renegotiated_at + RENEGOTIATE_PAUSE_S:
+            self._renegotiated_at = self._clock.now()
+            self._session.renegotiate(self._clock.now())
+            self._update()
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """See ``Channel``."""
         self._group, self._closed = group, False
         self._commands.open()
         self._tools.start(group)
+        self._facts.start(group)
         self._line.start(group, self._connected, self._disconnected)
         self._update()
 
@@ -158,6 +189,7 @@ class QgaChannel:
         self._commands.close()
         self._timer.cancel()
         self._tools.close()
+        self._facts.close()
         if self._asking is not None:
             self._asking.cancel()
         self._line.close()
@@ -226,9 +258,15 @@ class QgaChannel:
 
     def _complain(self, error: AgentError | HypervisorError) -> None:
         """Say once what an agent answered that is no answer; what else may fail shows in the record."""
-        if isinstance(error, BadReplyError) and not self._complained:
+        if not isinstance(error, BadReplyError):
+            return
+        self._count_bad_reply()
+        if not self._complained:
             self._complained = True
-            logger.warning("%s: bad input, further like it is not logged: %s", self._label, error)
+            logger.warning("%s: bad input, further like it is only counted: %s", self._label, error)
+
+    def _count_bad_reply(self) -> None:
+        self._surroundings.tally.bad_input[self.dialect, BadInputCode.BAD_MESSAGE] += 1
 
     async def _call(self, request: str, answer_s: float, wait_s: float) -> str:
         agent = self._session.round
@@ -238,6 +276,10 @@ class QgaChannel:
 
         return await self._line.call(request, answer_s, wait_s, wanted=wanted, suspect=self._session.suspect)
 
+    async def refresh(self) -> None:
+        """See ``Channel`` and ``QgaFacts.refresh``."""
+        await self._facts.refresh()
+
     # Sending for others.
 
     def refuse(self, message: str) -> Refusal | None:
@@ -246,7 +288,13 @@ class QgaChannel:
 
     async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
         """See ``Channel`` and ``QgaCommands.send``."""
-        return await self._commands.send(message, arguments, timeout_s)
+        result = await self._commands.send(message, arguments, timeout_s)
+        self._used.add(message)
+        return result
+
+    async def ask(self, question: str, answer_s: float, wait_s: float) -> object:
+        """As ``send``, for our own curiosity: it does not count as used, and the caller waits for ``wait_s`` in all."""
+        return await self._commands.send(question, {}, answer_s, wait_s)
 
     def _doubt(self, *, left: bool = False) -> None:
         """What we know of the agent may be wrong: it is asked, and what it answers, or not, counts."""

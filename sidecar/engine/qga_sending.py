@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from sidecar.errors import (
     AgentDisconnectedError,
     AgentError,
     AgentLeftError,
+    BadReplyError,
     CommandFailedError,
     MessageNotAllowedError,
     NoAnswerError,
@@ -38,8 +39,9 @@ class Doubt(Protocol):
 class QgaCommands:
     """Sends commands to one channel's agent; between ``open`` and ``close`` alone."""
 
-    def __init__(self, agent: QgaAgent, session: QgaSession, doubt: Doubt) -> None:
-        self._agent, self._session, self._doubt = agent, session, doubt
+    def __init__(self, agent: QgaAgent, session: QgaSession, doubt: Doubt, bad_reply: Callable[[], None]) -> None:
+        """``bad_reply`` is called for each answer that is none."""
+        self._agent, self._session, self._doubt, self._bad_reply = agent, session, doubt, bad_reply
         self._open = False
         self._left = asyncio.Event()
 
@@ -83,6 +85,8 @@ class QgaCommands:
             check = partial(self._require_sendable, message)
             result = await self._agent.execute(message, arguments, timeout_s, wait_s or timeout_s, check=check)
         except (AgentError, OutcomeUnknownError) as error:
+            if isinstance(error, BadReplyError):
+                self._bad_reply()
             if _hints_at_change(error) and self._session.round == agent:
                 self._doubt(left=isinstance(error, AgentLeftError))
             raise

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from tenacity import (
     AsyncRetrying,
+    RetryCallState,
     retry_if_exception,
     retry_if_exception_type,
     stop_after_attempt,
@@ -15,6 +16,7 @@ from tenacity import (
 )
 
 from sidecar.engine.ports import Hypervisor
+from sidecar.engine.tally import Tally, WriteOutcome
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError, RecordChangedError
 from sidecar.protocol.budget import Budget
 from sidecar.record.agreement import Agreement
@@ -53,12 +55,13 @@ class Recorder:
         label: str,
         recorded: Agreement | None,
         written: Callable[[Agreement], None],
+        tally: Tally,
     ) -> None:
         """``recorded`` is what the live XML holds already, when it is this QEMU process's record."""
         self._hypervisor, self._uuid, self._label = hypervisor, uuid, label
         self._recorded = recorded
         self._wanted: Agreement | None = None
-        self._written = written
+        self._written, self._tally = written, tally
         self._at_once = False
         self._work = asyncio.Event()
         self._event = asyncio.Event()
@@ -71,6 +74,11 @@ class Recorder:
     def recorded(self) -> Agreement | None:
         """What stands in the XML as far as we know; ``None`` before the first write."""
         return self._recorded
+
+    @property
+    def settled(self) -> bool:
+        """Whether just that stands in the XML what is wanted, and something is."""
+        return self._wanted is not None and self._wanted == self._recorded
 
     def want(self, agreement: Agreement, *, at_once: bool = False) -> None:
         """This should stand in the XML; ``at_once``: no job can hold the domain now, do not ask."""
@@ -175,6 +183,7 @@ class Recorder:
             wait=_WAIT,
             stop=stop_after_attempt(ATTEMPTS),
             sleep=self._sleep,
+            before_sleep=self._count_retry,
             reraise=True,
         )
         try:
@@ -198,16 +207,23 @@ class Recorder:
         try:
             await self._hypervisor.write_record(self._uuid, agreement)
         except RecordChangedError:
+            self._tally.record_writes[WriteOutcome.CHANGED_BY_OTHERS] += 1
             self._recorded = agreement
             self._note_foreign_edit()  # somebody was quicker than our reading back: no duel
-        except HypervisorError:
+        except HypervisorError as error:
             self._echoes -= self._echoes > 0
+            if not isinstance(error, DomainGoneError):
+                self._tally.record_writes[WriteOutcome.FAILED] += 1
             raise
         else:
+            self._tally.record_writes[WriteOutcome.WRITTEN] += 1
             self._recorded = agreement
             self._written(agreement)
         if self._wanted != agreement:
             self._work.set()
+
+    def _count_retry(self, _attempt: RetryCallState) -> None:
+        self._tally.record_retries += 1
 
     async def _wait_for_job(self) -> None:
         """A held job is no failure: look again at the domain's next event, and now and then, until it ends."""

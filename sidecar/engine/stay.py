@@ -11,20 +11,19 @@ from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 
+from sidecar.engine.agreement_watch import AgreementWatch
 from sidecar.engine.channel import Channel
 from sidecar.engine.clocks import GuestClock, render_time
-from sidecar.engine.ovirt_channel import OvirtChannel
+from sidecar.engine.facts import Facts
+from sidecar.engine.news import StayNews
 from sidecar.engine.ports import Activity, DomainSnapshot
-from sidecar.engine.qga_channel import QgaChannel
-from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
 from sidecar.engine.record_log import RecordLog
 from sidecar.engine.recorder import Recorder
 from sidecar.engine.sending import choose_channel
-from sidecar.engine.settings import Surroundings, Way
+from sidecar.engine.settings import Surroundings
+from sidecar.engine.stay_channels import StayChannels
 from sidecar.engine.tools import ToolsEntry
-from sidecar.protocol.states import Reason
-from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, ChannelRow, Origin
-from sidecar.record.domain_xml import ChannelDevice
+from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,6 @@ class Stay:
         """Read what came along; nothing is dialled or written before ``run``."""
         self.run_token = snapshot.run
         self._surroundings = surroundings
-        self._uuid, self._pid = snapshot.uuid, snapshot.pid
         self._label = ascii(snapshot.name)
         self._phase = Phase.EXPECTED
         self._clock = GuestClock(asyncio.get_running_loop().time)
@@ -73,17 +71,28 @@ class Stay:
         if snapshot.record_present and snapshot.record is None:
             logger.warning("%s: the record that came along is broken; its count starts anew", self._label)
         self._origin: Origin | None = None
-        self._channels: dict[str, Channel] = {}
-        self._group: asyncio.TaskGroup | None = None
         # The arrival is counted already when the record that came along is of this host and this QEMU process.
         own = self._own_record(snapshot.record)
         self._arrival = own
-        # Each of these holds for the channel that is here now, not for one plugged later.
-        self._earlier = {} if own is None else {row.name: row for row in own.channels}
-        log = RecordLog(self._label, own)
-        self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, log.note)
+        self._log = RecordLog(self._label, own)
+        self._news = StayNews(snapshot.name, snapshot.uuid, surroundings.events, own)
+        tally = surroundings.tally
+        self._recorder = Recorder(surroundings.hypervisor, snapshot.uuid, self._label, own, self._recorded, tally)
+        self._watch = AgreementWatch(tally, asyncio.get_running_loop().time)
         came_along = None if snapshot.record is None else snapshot.record.tools
         self._tools = ToolsEntry(came_along, surroundings, self._clock, self._publish)
+        self._facts = Facts(surroundings.wall_clock, asyncio.get_running_loop().time)
+        self._channels = StayChannels(
+            snapshot.uuid,
+            snapshot.pid,
+            self._label,
+            surroundings,
+            self._clock,
+            own,
+            self._tools,
+            self._facts,
+            self._publish,
+        )
 
     def _own_record(self, record: Agreement | None) -> Agreement | None:
         ours = (self._surroundings.identity.uuid, self.run_token)
@@ -92,15 +101,19 @@ class Stay:
     async def run(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
         """Attach to the channels and keep the record, until cancelled; closes every connection on the way out."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._channels.start(group)
             try:
                 group.create_task(self._recorder.run())
                 self.look(snapshot, came)
                 await asyncio.Event().wait()  # until we are cancelled, or one of the tasks fails
             finally:
                 self._tools.close()
-                for channel in self._channels.values():
-                    channel.close()
+                self._channels.close()
+
+    def end(self) -> None:
+        """The QEMU process is gone."""
+        if self._arrival is not None:
+            self._news.note_left(self._arrival)
 
     @property
     def expected(self) -> bool:
@@ -122,7 +135,7 @@ class Stay:
     def look(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
         """Take a fresh look at the same QEMU process; ``came``: how it came, when the notice behind the look tells."""
         self._origin = came or self._origin or snapshot.origin
-        self._replace_channels(snapshot.channels)
+        self._channels.replace(snapshot.channels)
         if snapshot.activity is Activity.RUNNING:
             self.turn(Turn.RUNS)
         elif snapshot.activity is Activity.PAUSED:
@@ -146,6 +159,8 @@ class Stay:
             self._set_clock()
             if arriving:
                 self._arrive(self._origin or told or Origin.ATTACH)
+            if phase is Phase.RUNNING:
+                self._watch.guest_runs()
             self._publish(at_once=job_over)
         self._recorder.look_again(at_once=job_over and self._phase is not Phase.EXPECTED)
 
@@ -155,18 +170,18 @@ class Stay:
         else:
             self._clock.stop()
         self._tools.clock_changed()
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.clock_changed()
 
     def port_changed(self, alias: str, opened: bool) -> None:
         """QEMU reports the guest's end of the channel with this device alias."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             if channel.device.alias == alias:
                 channel.port_changed(opened)
 
     def agent_changed(self, connected: bool) -> None:
         """Libvirt reports its connection to the QEMU guest agent."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.agent_changed(connected)
 
     def record_touched(self) -> None:
@@ -175,7 +190,7 @@ class Stay:
 
     def settings_changed(self) -> None:
         """The configuration was read again."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.settings_changed()
         self._publish()  # another version of the tools may be current
 
@@ -186,14 +201,54 @@ class Stay:
 
     def reports_lost(self) -> None:
         """What libvirt told of the channels' ends did not all reach us; a look follows."""
-        for channel in self._channels.values():
+        for channel in self._channels:
             channel.reports_lost()
 
     # What others ask for.
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels that are there now."""
+        return tuple(self._channels)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the guest is."""
+        return self._phase
+
+    @property
+    def arrival(self) -> Agreement | None:
+        """The arrival that was counted, without its channels; ``None`` while there was none."""
+        return self._arrival
+
+    @property
+    def tools(self) -> ToolsEntry:
+        """What is known of the guest's tools."""
+        return self._tools
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the live XML holds what is known now."""
+        return self._recorder.settled and self._channels.settled
+
+    def renegotiate(self, name: str | None) -> None:
+        """Negotiate anew on the channel of this name, or on all of them."""
+        for channel in self._channels:
+            if name in (None, channel.device.name):
+                channel.renegotiate()
+
+    @property
+    def facts(self) -> Facts:
+        """What the guest told of itself since it is here."""
+        return self._facts
+
+    async def refresh_facts(self) -> None:
+        """Have those asked that tell nothing by themselves; takes 2 s at most, and raises nothing."""
+        await asyncio.gather(*(channel.refresh() for channel in self._channels))
+
     def choose_channel(self, message: str, channel: str | None) -> Channel:
         """See ``engine.sending``."""
-        return choose_channel(self._channels.values(), message, channel)
+        return choose_channel(self._channels, message, channel)
 
     # The arrival.
 
@@ -213,67 +268,22 @@ class Stay:
             channels=(),
         )
         logger.info("%s: arrived (%s), arrival %d", self._label, origin, self._arrival.arrivals)
+        self._news.note_arrival(self._arrival)
+        self._surroundings.tally.arrivals[origin] += 1
+        if origin is not Origin.ATTACH:
+            self._watch.expect(self._channels)
 
     def _publish(self, *, at_once: bool = False) -> None:
+        self._watch.follow(self._channels)
         if self._arrival is None or self._phase is Phase.EXPECTED:
             return
-        if not self._channels and not self._record_present:
+        rows = self._channels.rows
+        if not rows and not self._record_present:
             return
         self._record_present = True  # from now on a channel that is unplugged must vanish from it, even the last one
-        rows = tuple(channel.row for channel in self._channels.values())
         self._recorder.want(replace(self._arrival, channels=rows, tools=self._tools.row), at_once=at_once)
+        self._news.note_rows(rows, self._tools.row, self.recorded)
 
-    # The channels.
-
-    def _replace_channels(self, devices: tuple[ChannelDevice, ...]) -> None:
-        for name, channel in list(self._channels.items()):
-            way = self._surroundings.settings.find_way(name)
-            if channel.way is not way or not any(_same_socket(channel.device, device) for device in devices):
-                del self._channels[name]
-                channel.close()
-        for device in devices:
-            if device.name in self._channels:
-                self._channels[device.name].port_seen(device.opened)
-            else:
-                self._add_channel(device)
-        self._channels_changed()
-
-    def _add_channel(self, device: ChannelDevice) -> None:
-        recorded = self._earlier.pop(device.name, None)
-        channel = self._channels[device.name] = self._make_channel(device, recorded)
-        assert self._group is not None
-        channel.start(self._group)
-
-    def _make_channel(self, device: ChannelDevice, recorded: ChannelRow | None) -> Channel:
-        surroundings, clock, tools, label = (
-            self._surroundings,
-            self._clock,
-            self._tools,
-            f"{self._label}: {device.name}",
-        )
-        line: Line
-        match surroundings.settings.find_way(device.name):
-            case Way.OVIRT:
-                changed = self._channels_changed
-                return OvirtChannel(device, self._pid, label, surroundings, clock, recorded, tools, changed)
-            case Way.LIBVIRT:
-                line = LibvirtLine(surroundings.hypervisor, self._uuid)
-            case Way.DIRECT:
-                busy = recorded is not None and recorded.reason == Reason.SOCKET_BUSY
-                line = DirectLine(device, self._pid, label, surroundings.dialer, was_anothers=busy)
-        return QgaChannel(device, line, label, surroundings, clock, recorded, tools, self._publish)
-
-    def _channels_changed(self) -> None:
-        """An oVirt agent speaks on one of the domain's oVirt channels, and the others stand by."""
-        channels = [channel for channel in self._channels.values() if isinstance(channel, OvirtChannel)]
-        speaking = any(channel.heard for channel in channels)
-        for channel in channels:
-            if speaking and not channel.heard and not channel.port_open:
-                channel.stand_by()
-            elif not speaking:
-                channel.wake()
-        self._publish()
-
-
-def _same_socket(one: ChannelDevice, other: ChannelDevice) -> bool:
-    return (one.name, one.alias, one.path) == (other.name, other.alias, other.path)
+    def _recorded(self, agreement: Agreement) -> None:
+        self._log.note(agreement)
+        self._news.note_record(agreement)

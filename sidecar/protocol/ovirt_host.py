@@ -17,12 +17,13 @@ write, ``deadline`` for when it wants to be told the time, and ``view`` for what
 seconds of a clock that stands still while the domain does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
+from sidecar.protocol.fact_content import FactContent
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse
 from sidecar.protocol.ovirt_outbox import Outbox
 from sidecar.protocol.ovirt_reader import Event, Heartbeat, OvirtReader
@@ -74,7 +75,7 @@ class HostSession:
         self._flapping_until = -_INFINITY
         self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
         self._reader = OvirtReader()
-        self._peer = 0
+        self._peer = self._agreements = 0
         self._outbox = Outbox()
         self._now = now
 
@@ -104,6 +105,16 @@ class HostSession:
         return self._peer
 
     @property
+    def received(self) -> Collection[str]:
+        """The messages of the table that the guest has sent."""
+        return self._reader.received
+
+    @property
+    def agreements(self) -> int:
+        """How often a version was agreed."""
+        return self._agreements
+
+    @property
     def bad_input(self) -> Mapping[BadInputCode, int]:
         """How much unusable input the guest has sent in all, by code."""
         return self._reader.bad_input
@@ -129,6 +140,15 @@ class HostSession:
         self._outbox.send(name, self._version, arguments)
 
     # Our own connection.
+
+    def renegotiate(self, now: float) -> None:
+        """The operator wants it: ask the same agent anew, whatever it used up before; nothing while our end is down."""
+        self._now = now
+        if not self._outbox.connected:
+            return
+        self._verdicts, self._flapping_until = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S), -_INFINITY
+        self._forget(Step.CONNECTED)
+        self._outbox.send_refresh(self._maximum, now)
 
     def connect(self, now: float) -> None:
         """Our end of a new connection is up: nothing is known, and ``refresh`` goes out."""
@@ -203,6 +223,10 @@ class HostSession:
                 self._receive_heartbeat(event.offer)
         return events
 
+    def take_facts(self) -> Mapping[str, FactContent]:
+        """What the guest told of itself since the last call, by message: the newest word, given out once."""
+        return self._reader.take_facts()
+
     def _receive_heartbeat(self, offer: int | None) -> None:
         self._quiet_since = self._now
         self._outbox.refresh_once(self._maximum, self._now)  # the one that was held back while the port flapped
@@ -221,6 +245,7 @@ class HostSession:
             return
         self._stage, self._version = stage, version
         if version > 0:
+            self._agreements += 1
             self._outbox.send("api-version", version, {"apiVersion": version})
 
     def _suppress(self) -> None:

@@ -15,7 +15,9 @@ from typing import Annotated
 import msgspec
 
 from sidecar.protocol.bad_input import BadInput, BadInputCode, Complaints
+from sidecar.protocol.fact_content import FactContent
 from sidecar.protocol.framing import LineSplitter
+from sidecar.protocol.ovirt_facts import FACTS, bound_fact
 from sidecar.protocol.ovirt_messages import GUEST_TO_HOST
 from sidecar.protocol.ovirt_tools import Applications, GuestTools, parse_applications, parse_guest_tools
 from sidecar.protocol.versions import OFFER_LIMIT
@@ -72,13 +74,18 @@ _PARSERS: Mapping[str, Callable[[bytes], Event]] = MappingProxyType(
 
 
 class OvirtReader:
-    """Reads one channel; ``bad_input`` counts what could not be used, over all its connections."""
+    """Reads one channel; over all its connections, ``bad_input`` counts what could not be used.
 
-    __slots__ = ("_complaints", "_lines")
+    ``received`` holds the messages of the table that came.
+    """
+
+    __slots__ = ("_complaints", "_facts", "_lines", "received")
 
     def __init__(self) -> None:
+        self.received: set[str] = set()
         self._lines = LineSplitter()
         self._complaints = Complaints()
+        self._facts: dict[str, FactContent] = {}
 
     @property
     def bad_input(self) -> Counter[BadInputCode]:
@@ -99,6 +106,11 @@ class OvirtReader:
                 self._receive_line(line, events)
         return events
 
+    def take_facts(self) -> Mapping[str, FactContent]:
+        """What the guest told of itself since the last call, by message: the newest word, given out once."""
+        facts, self._facts = self._facts, {}
+        return facts
+
     def _receive_line(self, line: bytes, events: list[Event]) -> None:
         try:
             message = _LINE.decode(line)
@@ -107,14 +119,27 @@ class OvirtReader:
             return
         if message.name not in GUEST_TO_HOST:
             self._complain(BadInputCode.UNKNOWN_MESSAGE, f"{message.name[:_DETAIL_LIMIT]!a}", events)
-        elif message.name == "heartbeat":
+            return
+        self.received.add(message.name)
+        if message.name == "heartbeat":
             events.append(Heartbeat(self._parse_offer(message.api_version, events)))
+            self._keep_fact(message.name, line, events)
         elif message.name == "completion":
             self._receive_completion(message.reply_id, events)
         elif message.name in _PARSERS:
             self._receive_content(message.name, line, events)
         else:
             events.append(MessageReceived(message.name))
+            self._keep_fact(message.name, line, events)
+
+    def _keep_fact(self, name: str, line: bytes, events: list[Event]) -> None:
+        if name not in FACTS:
+            return
+        content = bound_fact(name, line)
+        if content is None:
+            self._complain(BadInputCode.BAD_MESSAGE, f"{name}: {len(line)} bytes are more than is kept", events)
+        else:
+            self._facts[name] = content
 
     def _receive_completion(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> None:
         try:
@@ -127,6 +152,8 @@ class OvirtReader:
             events.append(_PARSERS[name](line))
         except _DECODE_ERRORS as error:
             self._complain(BadInputCode.BAD_MESSAGE, f"{name}: {_describe(error)}", events)
+        else:
+            self._keep_fact(name, line, events)
 
     def _parse_offer(self, raw: msgspec.Raw | msgspec.UnsetType, events: list[Event]) -> int | None:
         if raw is msgspec.UNSET:

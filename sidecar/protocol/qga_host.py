@@ -69,7 +69,7 @@ class QgaSession:
         self._version = Release(0, 0)
         self._judged: Report | None = None
         self._latest: Report | None = None
-        self._round = 0
+        self._round = self._agreements = 0
         self._offer = None if stage is Stage.UNHEARD else offer
         self._last_agreed = None if agreed is None else (offer, agreed)
         self._heard_at = now
@@ -103,6 +103,11 @@ class QgaSession:
     def suspect(self) -> bool:
         """Whether the agent kept somebody waiting lately: reopening its end does not clear it of that."""
         return self._now < self._suspect_until
+
+    @property
+    def agreements(self) -> int:
+        """How often a version was agreed anew."""
+        return self._agreements
 
     def refuse(self, name: str) -> Refusal | None:
         """Why this command may not go to the agent now; ``None``: it may."""
@@ -156,6 +161,15 @@ class QgaSession:
             self._flapping_until = self._now + RENEGOTIATION_WINDOW_S
             self._forget(Step.SUPPRESSED)
             self._ask_at, self._postponed = self._renegotiations.next_free(), True
+
+    def renegotiate(self, now: float) -> None:
+        """The operator wants it: ask the agent anew, whatever it used up before."""
+        self._now = now
+        self._renegotiations, self._flapping_until = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S), -_INFINITY
+        self._pause_s, self._postponed = ASK_AGAIN_FIRST_S, False
+        self._forget(Step.CONNECTED)
+        if self.port_open:
+            self._ask_at = now
 
     # Our own connection, where there is one.
 
@@ -242,8 +256,10 @@ class QgaSession:
             return
         release = self._judged_release()
         if release is not None:
+            before = self._version
             self._conclude(Step.REPORT)
             self._version = common_release(release, self._maximum)
+            self._agreements += self._version != before
             self._last_agreed = (self._offer, release)
         if self._latest is not None and self._latest.frozen:
             self._conclude(Step.FROZEN)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from sidecar.record.agreement import NAMESPACE, Agreement, read_agreement
-from sidecar.record.policy import BrokenPolicyError, read_policy
+from sidecar.record.policy import BrokenPolicyError, Policy, read_policy, shows_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,16 @@ class ChannelDevice:
 class DomainXml:
     """What one domain XML told.
 
-    ``record_present`` is set also when the record is broken (``record`` is ``None``). ``policy_problem`` says what is
-    wrong in a policy, in one printable line.
+    ``record_present`` is set also when the record is broken (``record`` is ``None``). ``policy`` is the operator's,
+    ``policy_problem`` what is wrong in one that is none, in one printable line; ``shows_tools`` what a policy asks for.
     """
 
     channels: tuple[ChannelDevice, ...]
     record: Agreement | None
     record_present: bool
+    policy: Policy | None = None
     policy_problem: str | None = None
+    shows_tools: bool = False
 
 
 def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
@@ -50,20 +52,23 @@ def parse_domain_xml(text: str, names: Collection[str]) -> DomainXml:
     """
     root = ElementTree.fromstring(text)
     element = root.find(f"./metadata/{{{NAMESPACE}}}agreement")
+    policy, policy_problem = _read_policy(root)
     return DomainXml(
         channels=tuple(_channels(root, names)),
         record=None if element is None else read_agreement(element),
         record_present=element is not None,
-        policy_problem=_find_policy_problem(root),
+        policy=policy,
+        policy_problem=policy_problem,
+        shows_tools=shows_tools(root),
     )
 
 
-def _find_policy_problem(root: ElementTree.Element) -> str | None:
+def _read_policy(root: ElementTree.Element) -> tuple[Policy | None, str | None]:
+    """The policy, or what is wrong in it."""
     try:
-        read_policy(root)
+        return read_policy(root), None
     except BrokenPolicyError as error:
-        return str(error)
-    return None
+        return None, str(error)
 
 
 def _channels(root: ElementTree.Element, names: Collection[str]) -> list[ChannelDevice]:

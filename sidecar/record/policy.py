@@ -8,12 +8,13 @@ Source: docs/policy.md.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Self
 from xml.etree import ElementTree
 
 from sidecar.protocol.guest_text import clean_line
 from sidecar.protocol.releases import Release
 from sidecar.protocol.states import Dialect
-from sidecar.protocol.versions import OFFER_LIMIT
+from sidecar.protocol.versions import OFFER_LIMIT, is_offer
 from sidecar.record.agreement import NAMESPACE as AGREEMENT_NAMESPACE
 
 NAMESPACE = "urn:libvirt-sidecar:policy:1"
@@ -43,6 +44,22 @@ class Offer:
 
     ovirt: int
     qga: Release
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """From a host's offer as JSON values: ``host.json``, or what ``sidecarctl host --json`` prints.
+
+        Raises:
+            ValueError: It is something else; the text says what is wrong in one printable line.
+        """
+        try:
+            dialects = document["dialects"]  # type: ignore[index]  # whatever it is, it shows now
+            ovirt, qga = dialects["ovirt"]["maximum"], dialects["qga"]["maximum"]
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"no offer: {error!r}") from error
+        if not is_offer(ovirt) or not isinstance(qga, str):
+            raise ValueError("no offer: a maximum is no version")
+        return cls(ovirt, Release.parse(qga))
 
     def __str__(self) -> str:
         return f"ovirt up to {self.ovirt}, qga up to {self.qga}"

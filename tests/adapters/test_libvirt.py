@@ -8,12 +8,12 @@ from uuid import UUID
 import libvirt
 import pytest
 
-from sidecar.adapters.libvirt import Libvirt, calls
+from sidecar.adapters.libvirt import Libvirt, calls, connection
 from sidecar.adapters.libvirt.calls import translated
 from sidecar.adapters.libvirt.events import judge_state
 from sidecar.adapters.libvirt.handle import Handle
 from sidecar.engine.notices import DomainNotice, Happening, LifecycleNotice, LookNotice, PortNotice, RecordNotice
-from sidecar.engine.ports import Activity
+from sidecar.engine.ports import Activity, HostIdentity
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError
 from sidecar.record.agreement import NAMESPACE, Agreement, Origin
 from sidecar.record.policy import NAMESPACE as POLICY_NAMESPACE
@@ -261,3 +261,31 @@ def test_a_connection_is_closed_when_its_last_call_has_returned() -> None:
         assert connection.done == ["register close", "deregister 5"]
     closing.join(5)
     assert connection.done[-1] == "close"
+
+
+async def test_each_connection_that_is_lost_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, told, faults = Heard().adapter, asyncio.Queue[str](), [HypervisorError("no list of domains")]
+    monkeypatch.setattr(connection, "RECONNECT_S", 0)
+
+    async def open_anew() -> HostIdentity:
+        adapter._closed.clear()
+        return HostIdentity("h", "u")
+
+    async def connected(_identity: HostIdentity) -> None:
+        told.put_nowait("connected")
+        if faults:
+            raise faults.pop()
+
+    async def hear(count: int) -> list[str]:
+        async with asyncio.timeout(10):
+            return [await told.get() for _ in range(count)]
+
+    monkeypatch.setattr(adapter, "_open_until_done", open_anew)
+    running = asyncio.create_task(adapter.run(connected, lambda: told.put_nowait("disconnected"), print))
+    assert await hear(3) == ["connected", "disconnected", "connected"]
+    told.put_nowait("it breaks")
+    adapter._closed.set()
+    assert await hear(3) == ["it breaks", "disconnected", "connected"]
+    running.cancel()
+    await asyncio.wait([running])
+    assert told.empty()

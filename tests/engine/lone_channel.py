@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sidecar.engine.clocks import GuestClock
+from sidecar.engine.facts import Facts
 from sidecar.engine.ovirt_channel import OvirtChannel
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
@@ -34,8 +35,9 @@ class LoneChannel:
         self.changes = 0
         device = ChannelDevice(NEW, "channel0", PATH, opened)
         self.tools = ToolsEntry(None, self.surroundings, self.clock, self._changed)
+        self.facts = Facts(wall_clock, asyncio.get_running_loop().time)
         self.channel = OvirtChannel(
-            device, PID, "'vm1'", self.surroundings, self.clock, recorded, self.tools, self._changed
+            device, PID, "'vm1'", self.surroundings, self.clock, recorded, self.tools, self.facts, self._changed
         )
         self.guest = FakeGuest(self.socket, AgentModel(Era.V1_0_16), self.channel.port_changed)
 

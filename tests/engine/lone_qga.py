@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from sidecar.engine.clocks import GuestClock
+from sidecar.engine.facts import Facts
 from sidecar.engine.ports import Activity, HostIdentity
 from sidecar.engine.qga_channel import QgaChannel
 from sidecar.engine.qga_lines import DirectLine, LibvirtLine, Line
@@ -53,8 +54,9 @@ class LoneQga:
             else LibvirtLine(self.hypervisor, DOMAIN)
         )
         self.tools = ToolsEntry(None, self.surroundings, self.clock, lambda: None)
+        self.facts = Facts(wall_clock, asyncio.get_running_loop().time)
         self.channel = QgaChannel(
-            device, line, "'vm1'", self.surroundings, self.clock, recorded, self.tools, lambda: None
+            device, line, "'vm1'", self.surroundings, self.clock, recorded, self.tools, self.facts, lambda: None
         )
         if opened:
             self._serve(self.agent)

@@ -11,6 +11,7 @@ import pytest
 from sidecar.engine.notices import DomainNotice, RecordNotice
 from sidecar.engine.ports import Activity
 from sidecar.engine.recorder import Recorder
+from sidecar.engine.tally import Tally
 from sidecar.errors import DomainGoneError, HypervisorError, JobHeldError
 from sidecar.protocol.tools import Source, ToolsVersion, Tristate
 from sidecar.record.agreement import Agreement, ToolsRow
@@ -31,7 +32,7 @@ class Desk:
         self.domain = FakeDomain(UUID_1, "vm1", "run", 1, Activity.RUNNING, live=recorded, config=recorded)
         self.hypervisor.domains[UUID_1] = self.domain
         self.reported: list[Agreement] = []
-        self.recorder = Recorder(self.hypervisor, UUID_1, "'vm1'", recorded, self.reported.append)
+        self.recorder = Recorder(self.hypervisor, UUID_1, "'vm1'", recorded, self.reported.append, Tally())
         self.task = asyncio.create_task(self.recorder.run())
 
     def _notify(self, notice: DomainNotice) -> None:

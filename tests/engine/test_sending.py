@@ -1,8 +1,6 @@
 """Messages sent for others, through the host: which channel takes them, what is refused, and how each ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
@@ -18,65 +16,17 @@ from sidecar.errors import (
     DomainGoneError,
     MessageNotAllowedError,
     NoAnswerError,
-    Refusal,
 )
-from sidecar.record.agreement import Origin
-from tests.engine.lone_host import NEW, LoneHost, now, settle
-from tests.fakes.channels import FakeGuest
-from tests.fakes.hypervisor import FakeDomain
-from tests.fakes.ovirt_agent import AgentModel, Era
+from tests.engine.lone_host import NEW, now, settle
+from tests.engine.lone_talk import QGA, Talk, talking
+from tests.fakes.ovirt_agent import Era
 from tests.fakes.qga_agent import FakeQga
 
 pytestmark = pytest.mark.looptime
-QGA = "org.qemu.guest_agent.0"
-
-
-class Talk:
-    """A host with one running domain that has both channels, each agreed."""
-
-    def __init__(self, host: LoneHost, domain: FakeDomain, guest: FakeGuest, agent: FakeQga) -> None:
-        self.host, self.domain, self.guest, self.agent = host, domain, guest, agent
-
-    def refusal(self, message: str, channel: str | None = None) -> Refusal | None:
-        return self.host.engine.can_send(self.domain.uuid, message, channel)
-
-    def refused(self, message: str, channel: str | None = None) -> str:
-        refusal = self.refusal(message, channel)
-        assert refusal is not None
-        return refusal.code
-
-    async def send(
-        self, message: str, timeout_s: float = 5.0, channel: str | None = None, **arguments: object
-    ) -> object:
-        return await self.host.engine.send(self.domain.uuid, message, arguments, timeout_s, channel)
-
-    def close_agent(self) -> None:
-        self.domain.port.agent = None
-        self.domain.port.left.set()
-        self.host.tell(AgentNotice(self.domain.uuid, False))
-
-    def heard(self, name: str) -> bool:
-        return name.encode() in self.guest.heard
 
 
 def nested(depth: int) -> object:
     return [nested(depth - 1)] if depth else []
-
-
-@asynccontextmanager
-async def talking(agent: FakeQga | None = None, era: Era = Era.V1_0_16) -> AsyncIterator[Talk]:
-    async with LoneHost().running() as host:
-        domain = host.add_domain(channels=(NEW, QGA))
-        host.run_guest(domain, Origin.START)
-        host.event(domain, Happening.STARTED, Origin.START)
-        await settle(0.1)
-        guest = host.guest(domain, agent=AgentModel(era, prompt=True))
-        guest.open()
-        domain.port.agent = agent or FakeQga()
-        host.tell(AgentNotice(domain.uuid, True))
-        await settle(11)
-        yield Talk(host, domain, guest, domain.port.agent)
-        guest.silence()
 
 
 async def test_both_channels_are_on_record() -> None:
@@ -88,7 +38,7 @@ async def test_both_channels_are_on_record() -> None:
 async def test_no_such_domain() -> None:
     async with talking() as talk:
         with pytest.raises(DomainGoneError):
-            talk.host.engine.can_send(UUID(int=99), "guest-ping")
+            talk.host.engine.find(str(UUID(int=99)))
         talk.host.end(talk.domain)
         await settle(0.1)
         with pytest.raises(DomainGoneError):

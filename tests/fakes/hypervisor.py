@@ -11,6 +11,7 @@ from sidecar.engine.ports import Activity, DomainSnapshot
 from sidecar.errors import AgentDisconnectedError, DomainGoneError, HypervisorDownError, JobHeldError
 from sidecar.record.agreement import Agreement, Origin
 from sidecar.record.domain_xml import ChannelDevice
+from sidecar.record.policy import Policy
 from tests.fakes.qga_agent import FakeAgentPort
 
 # libvirt's own bound on waiting for somebody else's job.
@@ -31,6 +32,7 @@ class FakeDomain:
     live: Agreement | None = None
     config: Agreement | None = None
     record_broken: bool = False
+    policy: Policy | None = None
     policy_problem: str | None = None
     persistent: bool = True
     port: FakeAgentPort = field(default_factory=FakeAgentPort)
@@ -192,5 +194,7 @@ def _snapshot(domain: FakeDomain | None) -> DomainSnapshot | None:
         channels=domain.channels,
         record=None if domain.record_broken else domain.live,
         record_present=domain.record_broken or domain.live is not None,
+        policy=domain.policy,
         policy_problem=domain.policy_problem,
+        shows_tools=domain.live is not None and domain.live.tools is not None,
     )

@@ -85,6 +85,8 @@ class FakeQga:
                 return {"return": self._info()}
             case "guest-sync":
                 return {"return": request["arguments"]["id"]}  # type: ignore[index]
+            case "guest-fsfreeze-status":
+                return {"return": "frozen" if self.frozen else "thawed"}
             case "guest-fsfreeze-freeze" | "guest-fsfreeze-thaw":
                 self.frozen = name.endswith("freeze")
                 return {"return": 1}

@@ -10,9 +10,11 @@ told by its number and dropped.
 * ``connection``: the event thread, and the connection with its pools.
 * ``events``: what libvirt's events and states are in the engine's words.
 * ``agent_calls``: commands to guests' agents, each over a connection of its own.
+* ``visitor``: the same without events, for a program that looks once.
 * ``calls``: the blocking calls, and what libvirt's errors are in ours.
 """
 
 from sidecar.adapters.libvirt.connection import EventThread, Libvirt
+from sidecar.adapters.libvirt.visitor import Visitor
 
-__all__ = ["EventThread", "Libvirt"]
+__all__ = ["EventThread", "Libvirt", "Visitor"]

@@ -92,7 +92,18 @@ def inspect_domain(connection: Any, uuid: UUID, channel_names: tuple[str, ...]) 
         raise
     activity, origin = judge_state(state, reason)
     return DomainSnapshot(
-        uuid, name, activity, origin, run, pid, xml.channels, xml.record, xml.record_present, xml.policy_problem
+        uuid=uuid,
+        name=name,
+        activity=activity,
+        origin=origin,
+        run=run,
+        pid=pid,
+        channels=xml.channels,
+        record=xml.record,
+        record_present=xml.record_present,
+        policy=xml.policy,
+        policy_problem=xml.policy_problem,
+        shows_tools=xml.shows_tools,
     )
 
 

@@ -85,9 +85,15 @@ class Libvirt:
         self._agent_calls = AgentCalls(uri, keepalive_s)
 
     async def run(
-        self, connected: Callable[[HostIdentity], Awaitable[None]], notify: Callable[[DomainNotice], None]
+        self,
+        connected: Callable[[HostIdentity], Awaitable[None]],
+        disconnected: Callable[[], None],
+        notify: Callable[[DomainNotice], None],
     ) -> None:
-        """Stay connected until cancelled: open with backoff, register every event anew, say ``connected`` each time."""
+        """Stay connected until cancelled: open with backoff, register every event anew, say ``connected`` each time.
+
+        ``disconnected`` is called for each connection that was lost or gave no use, not for the one open at the end.
+        """
         self._notify = notify
         try:
             while True:
@@ -96,8 +102,10 @@ class Libvirt:
                     await connected(identity)
                     await self._closed.wait()
                     logger.warning("connection to libvirt lost")
+                    disconnected()
                 except HypervisorError as error:
                     logger.warning("libvirt failed right after connecting: %s", error)
+                    disconnected()
                     await asyncio.sleep(RECONNECT_S)
                 self._drop()
         finally:

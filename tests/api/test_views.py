@@ -1,0 +1,77 @@
+"""Reading views out of a daemon's documents, older and newer ones."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.api import views
+from sidecar.api.views import (
+    ChannelForecastView,
+    ChannelView,
+    DialectOffer,
+    DoctorView,
+    DomainView,
+    FactView,
+    FindingView,
+    GuestView,
+    HostView,
+    LostMessageView,
+    MessageView,
+    PreflightView,
+    SentView,
+    ToolsView,
+    VersionView,
+    read_view,
+)
+
+CHANNEL = ChannelView("c", "ovirt", "agreed", "3", "3", "4", "2026-11-21T00:00:00.000Z", None)
+FORECAST = ChannelForecastView("c", "ovirt", "agreed", "3", "2", (LostMessageView("echo", "host to guest", "3", True),))
+EXAMPLES: list[Any] = [
+    HostView("h", "u", "0.1", "1.2", {"ovirt": DialectOffer(4, "max")}, {"ovirt": {"ovirt-4.5": 3}}),
+    DomainView("d", "u", "running", "h", "hu", "r", "start", 1, "t", True, (CHANNEL,), None),
+    DomainView(
+        "d", "u", "running", "h", "hu", "r", "start", 1, "t", True, (), ToolsView("qga", "7.2", "u", "u", "old")
+    ),
+    MessageView("m", "qga", "2.3", "p", False, None, "not-enabled", "w", "2.3", "7.2", None),
+    SentView("m", "c", {"a": [1, None]}),
+    GuestView("d", "u", (FactView("os", "c", "ovirt", "t", 1.5, False, {"x": 1}),)),
+    PreflightView("d", "u", "h", False, None, (FORECAST,)),
+    DoctorView(False, ("hook",), (FindingView("c", None, None, "p", "a"),)),
+    VersionView("1.0", "1.2", True, None),
+]
+
+
+@pytest.mark.parametrize("view", EXAMPLES, ids=lambda view: type(view).__name__)
+def test_there_and_back(view: Any) -> None:
+    document = json.loads(json.dumps(dataclasses.asdict(view)))
+    assert read_view(type(view), document) == view
+
+
+@pytest.mark.parametrize("view", EXAMPLES, ids=lambda view: type(view).__name__)
+def test_keys_of_a_newer_daemon_are_ignored(view: Any) -> None:
+    document = add_keys(json.loads(json.dumps(dataclasses.asdict(view))))
+    read = read_view(type(view), document)
+    assert {field.name for field in dataclasses.fields(read)} == {field.name for field in dataclasses.fields(view)}
+
+
+def add_keys(value: Any) -> Any:
+    if isinstance(value, list):
+        return [add_keys(item) for item in value]
+    if isinstance(value, dict):
+        return {**{key: add_keys(item) for key, item in value.items()}, "newer": {"x": []}}
+    return value
+
+
+def test_a_key_that_an_older_daemon_does_not_have_is_none() -> None:
+    assert read_view(HostView, {"hostname": "h", "dialects": {"qga": {"maximum": "7.2"}}}).bridge is None
+    assert read_view(DoctorView, {"healthy": True}).findings == ()
+    assert read_view(DomainView, {"name": "d"}).tools is None
+
+
+def test_every_view_is_tried_here() -> None:
+    known = {name for name, kind in vars(views).items() if dataclasses.is_dataclass(kind)}
+    tried = {type(view).__name__ for view in EXAMPLES} | {type(v).__name__ for v in (CHANNEL, FORECAST)}
+    tried |= {"DialectOffer", "ToolsView", "FactView", "FindingView", "LostMessageView"}
+    assert known == tried
