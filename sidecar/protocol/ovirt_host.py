@@ -10,7 +10,7 @@ The rules, each of which closes a hole that an implementation fell into (cases o
 * ``refresh`` goes out once a connection. Nothing a guest says is answered with ``refresh``, or the agents that
   answer it with ``session-startup`` would keep both ends busy for ever.
 * One 0 is the greeting of a freshly started agent, not a verdict; the second in a row is.
-* Everything a guest can repeat has a budget: see ``RENEGOTIATION_LIMIT``.
+* Everything a guest can repeat has a budget: see ``flapping``.
 
 The session has inputs (``connect``, ``receive_data``, ``port_opened``, ``tick``…), ``data_to_send`` for the bytes to
 write, ``deadline`` for when it wants to be told the time, and ``view`` for what it knows. Times are monotonic
@@ -22,14 +22,14 @@ from dataclasses import replace
 
 from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 from sidecar.protocol.bad_input import BadInputCode
-from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
 from sidecar.protocol.fact_content import FactContent
+from sidecar.protocol.flapping import Flapping
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse
 from sidecar.protocol.ovirt_outbox import Outbox
 from sidecar.protocol.ovirt_reader import Event, Heartbeat, OvirtReader
 from sidecar.protocol.ovirt_states import MOVES, Stage, Step
 from sidecar.protocol.refusals import refuse_unagreed
-from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, State, advance
+from sidecar.protocol.states import ChannelView, Port, State, advance
 from sidecar.protocol.versions import common_version
 
 # QEMU reports an opening or closing of one port at most once a second, libvirt passes it on at once.
@@ -72,8 +72,7 @@ class HostSession:
         self._version = 0
         self._offer = offer
         self._arrived_at = self._quiet_since = now
-        self._flapping_until = -_INFINITY
-        self._verdicts = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
+        self._flapping = Flapping()
         self._reader = OvirtReader()
         self._peer = self._agreements = 0
         self._outbox = Outbox()
@@ -84,9 +83,7 @@ class HostSession:
     @property
     def view(self) -> ChannelView[int]:
         """The live state; a stale ``agreed`` never shows here."""
-        reason = self._stage.reason
-        if reason in FLAPPING_HIDES and self._now < self._flapping_until:
-            reason = Reason.FLAPPING
+        reason = self._flapping.cover(self._stage.reason, self._now)
         return ChannelView(self._stage.state, self._version, self._offer, self._maximum, reason)
 
     @property
@@ -146,7 +143,7 @@ class HostSession:
         self._now = now
         if not self._outbox.connected:
             return
-        self._verdicts, self._flapping_until = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S), -_INFINITY
+        self._flapping = Flapping()
         self._forget(Step.CONNECTED)
         self._outbox.send_refresh(self._maximum, now)
 
@@ -240,7 +237,7 @@ class HostSession:
         if (stage, version) == (self._stage, self._version):
             return  # agreed means told
         # The lone zero only lowers our guard; it is no verdict and costs nothing.
-        if stage is not Stage.RESTARTED and not self._verdicts.take(self._now):
+        if stage is not Stage.RESTARTED and not self._flapping.take(self._now):
             self._suppress()
             return
         self._stage, self._version = stage, version
@@ -249,7 +246,7 @@ class HostSession:
             self._outbox.send("api-version", version, {"apiVersion": version})
 
     def _suppress(self) -> None:
-        self._flapping_until = self._now + RENEGOTIATION_WINDOW_S
+        self._flapping.note(self._now)
         self._forget(Step.SUPPRESSED)
 
     def _forget(self, step: Step) -> None:
@@ -285,9 +282,7 @@ class HostSession:
         due, step = self._next_step
         if advance(MOVES, self._stage, step) is self._stage:
             due = _INFINITY
-        if self._now < self._flapping_until:
-            due = min(due, self._flapping_until)
-        return due
+        return min(due, self._flapping.deadline(self._now))
 
     @property
     def _next_step(self) -> tuple[float, Step]:

@@ -16,13 +16,13 @@ monotonic seconds of a clock that stands still while the domain does.
 """
 
 from sidecar.errors import Refusal
-from sidecar.protocol.budget import RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S, Budget
+from sidecar.protocol.flapping import Flapping
 from sidecar.protocol.qga_gate import refuse_command
 from sidecar.protocol.qga_report import Report
 from sidecar.protocol.qga_states import MOVES, Stage, Step
 from sidecar.protocol.qga_versions import common_release
 from sidecar.protocol.releases import Release
-from sidecar.protocol.states import FLAPPING_HIDES, ChannelView, Port, Reason, advance
+from sidecar.protocol.states import ChannelView, Port, Reason, advance
 
 # libvirt changes the live XML and tells of it at the same time: a report that comes later is of another opening.
 SAME_REPORT_S = 0.2
@@ -75,8 +75,8 @@ class QgaSession:
         self._heard_at = now
         self._untracked = self._postponed = False
         self._pause_s = ASK_AGAIN_FIRST_S
-        self._flapping_until = self._suspect_until = -_INFINITY
-        self._renegotiations = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S)
+        self._suspect_until = -_INFINITY
+        self._flapping = Flapping()
         self._now = now
         self._ask_at = _INFINITY
         if port.open:
@@ -90,8 +90,7 @@ class QgaSession:
         reason = self._stage.reason
         if self._stage is Stage.AGREED and self._judged is not None and self._judged.inferred:
             reason = Reason.INFERRED
-        if reason in FLAPPING_HIDES and self._now < self._flapping_until:
-            reason = Reason.FLAPPING
+        reason = self._flapping.cover(reason, self._now)
         return ChannelView(self._stage.state, str(self._version), self._offer, str(self._maximum), reason)
 
     @property
@@ -155,17 +154,17 @@ class QgaSession:
     def _meet_agent(self) -> None:
         self._pause_s = ASK_AGAIN_FIRST_S
         self._forget(Step.OPENED)
-        if self._renegotiations.take(self._now):
+        if self._flapping.take(self._now):
             self._ask_at = self._now
         else:
-            self._flapping_until = self._now + RENEGOTIATION_WINDOW_S
+            self._flapping.note(self._now)
             self._forget(Step.SUPPRESSED)
-            self._ask_at, self._postponed = self._renegotiations.next_free(), True
+            self._ask_at, self._postponed = self._flapping.next_free(), True
 
     def renegotiate(self, now: float) -> None:
         """The operator wants it: ask the agent anew, whatever it used up before."""
         self._now = now
-        self._renegotiations, self._flapping_until = Budget(RENEGOTIATION_LIMIT, RENEGOTIATION_WINDOW_S), -_INFINITY
+        self._flapping = Flapping()
         self._pause_s, self._postponed = ASK_AGAIN_FIRST_S, False
         self._forget(Step.CONNECTED)
         if self.port_open:
@@ -206,7 +205,7 @@ class QgaSession:
     def begin_round(self) -> int:
         """The agent is being asked; returns the number by which its answer is taken."""
         if self._postponed:
-            self._renegotiations.take(self._now)
+            self._flapping.take(self._now)
         self._ask_at, self._postponed = _INFINITY, False
         return self._round
 
@@ -300,7 +299,7 @@ class QgaSession:
     @property
     def deadline(self) -> float:
         """When ``tick`` wants to be called; infinity when nothing is due. When to ask is ``ask_at``."""
-        return min(self._overdue_at, self._flapping_until) if self._now < self._flapping_until else self._overdue_at
+        return min(self._overdue_at, self._flapping.deadline(self._now))
 
     @property
     def _overdue_at(self) -> float:

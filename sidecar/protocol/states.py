@@ -104,10 +104,6 @@ class Fault(Enum):
     DISCONNECTED = "the connection broke"
 
 
-FLAPPING_HIDES = (None, Reason.NOT_HEARD, Reason.AGENT_RESTARTED, Reason.INFERRED)
-"""While a guest flaps, these would come and go with it."""
-
-
 def advance(moves: Mapping[tuple[StageT, StepT], StageT], stage: StageT, step: StepT) -> StageT:
     """The stage after ``step``; the same stage where the table has no such move."""
     return moves.get((stage, step), stage)
