@@ -215,6 +215,8 @@ _EXPECTATIONS = {
     "log.level": "expected one of debug, info, warning, error",
     "paths.spool": "expected an absolute path",
     "paths.state": "expected an absolute path",
+    "api.socket": "expected an absolute path",
+    "api.readonly_socket": "expected an absolute path",
 }
 _UNKNOWN = r"Object contains unknown field `(?P<field>.*?)`"
 _PROBLEM = re.compile(rf"(?:{_UNKNOWN}|(?P<problem>.*?))(?: - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
