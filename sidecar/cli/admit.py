@@ -19,8 +19,7 @@ if __name__ == "__main__":
 
 from sidecar.protocol.guest_text import clean_line
 from sidecar.protocol.qga_versions import parse_qga_cap
-from sidecar.protocol.releases import Release
-from sidecar.protocol.versions import is_offer, parse_ovirt_cap
+from sidecar.protocol.versions import parse_ovirt_cap
 from sidecar.record.policy import Offer, judge, read_policy, shows_tools
 
 # 10 because nothing else ends with it: neither the interpreter (1, 2, 120), nor timeout (124 to 127), nor a signal.
@@ -85,13 +84,9 @@ def parse_offer(text: bytes) -> Offer:
     import json
 
     try:
-        dialects = json.loads(text)["dialects"]
-        ovirt, qga = dialects["ovirt"]["maximum"], dialects["qga"]["maximum"]
-    except (LookupError, TypeError, RecursionError) as error:
+        return Offer.from_document(json.loads(text))
+    except RecursionError as error:
         raise ValueError(f"no offer: {error!r}") from error
-    if not is_offer(ovirt) or not isinstance(qga, str):
-        raise ValueError("no offer: a maximum is no version")
-    return Offer(ovirt, Release.parse(qga))
 
 
 def parse_caps(text: bytes) -> Offer:

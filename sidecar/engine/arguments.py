@@ -16,9 +16,8 @@ def read_arguments(operation: Operation, given: Mapping[str, object]) -> dict[st
     Raises:
         ProblemError: An argument that the row does not have, or one that is missing or of another kind.
     """
-    for name in given:
-        if operation.argument(name) is None:
-            raise ProblemError(ProblemCode.BAD_REQUEST, f"{operation.name} has no argument {name[:64]!a}")
+    if unknown := given.keys() - {argument.name for argument in operation.arguments}:
+        raise ProblemError(ProblemCode.BAD_REQUEST, f"{operation.name} has no argument {min(unknown)[:64]!a}")
     return {
         argument.parameter: _read(operation, argument, given.get(argument.name)) for argument in operation.arguments
     }

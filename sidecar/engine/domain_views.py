@@ -3,7 +3,7 @@
 from sidecar.api.views import ChannelView, DomainView, MessageView, ToolsView
 from sidecar.engine.channel import Channel
 from sidecar.engine.domain import Domain
-from sidecar.engine.news import describe_row, describe_tools
+from sidecar.engine.news import describe_tools, read_row
 from sidecar.engine.stay import Phase, Stay
 from sidecar.engine.tools import ToolsEntry
 from sidecar.errors import MessageNotAllowedError
@@ -35,7 +35,7 @@ def view_domain(domain: Domain, stay: Stay) -> DomainView:
 
 def view_channels(stay: Stay) -> tuple[ChannelView, ...]:
     """Its channels as they are now."""
-    return tuple(ChannelView(**describe_row(channel.row)) for channel in stay.channels)
+    return tuple(ChannelView(*read_row(channel.row)) for channel in stay.channels)
 
 
 def _view_tools(tools: ToolsEntry) -> ToolsView | None:

@@ -18,7 +18,11 @@ _INFINITY = float("inf")
 
 
 class Entry(Generic[VersionT]):
-    """The settled view of one channel, since when it holds, and both as a ``ChannelRow``."""
+    """The settled view of one channel, since when it holds, and both as a row of the record.
+
+    Attributes:
+        row: The channel's element in the record, as it should be now.
+    """
 
     def __init__(
         self,
@@ -33,10 +37,9 @@ class Entry(Generic[VersionT]):
         self._name, self._dialect, self._wall_clock = name, dialect, wall_clock
         self._settling: Settling[VersionT] = Settling(earlier or live)
         self._since = since if earlier and since else render_time(wall_clock())
+        self.row = self._render_row()
 
-    @property
-    def row(self) -> ChannelRow:
-        """The channel's element in the record, as it should be now."""
+    def _render_row(self) -> ChannelRow:
         view = self._settling.settled
         return ChannelRow(
             name=self._name,
@@ -66,6 +69,8 @@ class Entry(Generic[VersionT]):
         after = self._settling.settled
         if (before.state, before.version) != (after.state, after.version):
             self._since = render_time(self._wall_clock())
+        if before != after:
+            self.row = self._render_row()
 
 
 class GuestTimer:

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 # A domain whose handling failed (a fault of ours) is looked at again after this long.
 RECOVERY_S = 5.0
 
+_UUID_DIGITS = 32
+
 
 class Host:
     """All domains of one libvirt host. ``run`` owns their tasks; every method is for the loop's thread."""
@@ -88,8 +90,9 @@ class Host:
         Raises:
             DomainGoneError: None that runs here has it.
         """
-        by_uuid = self._domains.get(uuid) if (uuid := _parse_uuid(name)) is not None else None
-        found = by_uuid or next((domain for domain in self._domains.values() if domain.name == name), None)
+        uuid = _parse_uuid(name)
+        found = None if uuid is None else self._domains.get(uuid)
+        found = found or next((domain for domain in self._domains.values() if domain.name == name), None)
         if found is None or found.stay is None:
             raise DomainGoneError(f"no domain {name[:255]!a} runs here")
         return found
@@ -124,6 +127,8 @@ class Host:
 
 
 def _parse_uuid(text: str) -> UUID | None:
+    if len(text) < _UUID_DIGITS:
+        return None
     try:
         return UUID(text)
     except ValueError:

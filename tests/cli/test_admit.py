@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import sidecar.cli.admit
+from sidecar.adapters.hook_setup import HELPER_COMMAND
 from sidecar.cli.admit import ADMITTED, FAULT, FILE_LIMIT_BYTES, REFUSED, XML_LIMIT_BYTES, parse_caps, parse_offer
-from sidecar.cli.hooks import HELPER_COMMAND
 from sidecar.config import Configuration, parse_configuration
 from sidecar.daemon import describe_offer
 from sidecar.engine.ports import HostIdentity
@@ -36,7 +37,7 @@ def needs(version: int) -> bytes:
 
 def offer_of(configuration: bytes) -> str:
     identity = HostIdentity("beta", "5c0f")
-    return json.dumps(describe_offer(parse_configuration(configuration, "test"), identity))
+    return json.dumps(asdict(describe_offer(parse_configuration(configuration, "test"), identity)))
 
 
 def run(

@@ -11,10 +11,12 @@ from typing import ClassVar
 
 import pytest
 
+from sidecar.adapters import hook_setup
+from sidecar.adapters.hook_file import HookState, judge, render_hook
+from sidecar.adapters.hook_setup import find_helper_problem, find_paths, report_spool
 from sidecar.cli import hooks
 from sidecar.cli.admit import REFUSED
-from sidecar.cli.hook_file import HookState, judge, render_hook
-from sidecar.cli.hooks import find_helper_problem, find_paths, install, remove, report_spool, show_status
+from sidecar.cli.hooks import install, remove, show_status
 from sidecar.errors import ConfigurationError, HookConflictError
 
 OTHER_UID = 61234
@@ -286,7 +288,7 @@ class TestHelper:
     def broken(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         text, problem = self.BROKEN[request.param]
         (tmp_path / "admit.py").write_text(text)
-        monkeypatch.setattr(hooks, "__file__", str(tmp_path / "hooks.py"))
+        monkeypatch.setattr(hook_setup, "HELPER", tmp_path / "admit.py")
         return problem
 
     def test_is_this_packages_own_with_links_resolved(self, configuration: Path, tmp_path: Path) -> None:
@@ -339,13 +341,13 @@ class TestHelper:
         assert "\n" not in problem
 
     def test_no_interpreter(self, configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hooks, "HELPER_COMMAND", ("/nowhere/python3",))
+        monkeypatch.setattr(hook_setup, "HELPER_COMMAND", ("/nowhere/python3",))
         problem = find_helper_problem(find_paths(configuration))
         assert problem == "the helper cannot be run: /nowhere/python3: No such file or directory"
 
     def test_that_hangs(self, tmp_path: Path, configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "admit.py").write_text("while True: pass")
-        monkeypatch.setattr(hooks, "TRIAL_LIMIT_S", 0.3)
+        monkeypatch.setattr(hook_setup, "TRIAL_LIMIT_S", 0.3)
         problem = find_helper_problem(replace(find_paths(configuration), helper=str(tmp_path / "admit.py")))
         assert problem == "the helper gave no verdict within 0.3 s"
 

@@ -154,10 +154,10 @@ class FakeAgentPort:
             except TimeoutError:
                 raise NoAnswerError("no answer") from None
             raise AgentLeftError("disappeared")
-        return _through_libvirt(reply)
+        return through_libvirt(reply)
 
 
-def _through_libvirt(reply: str) -> str:
+def through_libvirt(reply: str) -> str:
     """libvirt passes on what an error says, without its class."""
     decoded = json.loads(reply)
     if "error" in decoded:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import sidecar.cli.admit
+from sidecar.adapters.hook_file import HookPaths, render_hook
 from sidecar.adapters.spool import parse_notice
-from sidecar.cli.hook_file import HookPaths, render_hook
 
 # Somebody else, whom no process of this machine runs as.
 OTHER_UID = 61234

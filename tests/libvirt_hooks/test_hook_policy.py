@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cli.hooks import HELPER_COMMAND
+from sidecar.adapters.hook_setup import HELPER_COMMAND
 from sidecar.engine.notices import HookNotice
 from tests.libvirt_hooks.installed_hook import (
     LIMIT_S,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cli.hook_file import HookPaths, render_hook
+from sidecar.adapters.hook_file import HookPaths, render_hook
 from sidecar.engine.notices import HookNotice
 from tests.libvirt_hooks.installed_hook import (
     ENVIRONMENT,

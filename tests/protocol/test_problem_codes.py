@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.engine.remedies import FindingCode
 from sidecar.errors import RefusalCode
 from sidecar.protocol import ovirt_states, qga_states
 from sidecar.protocol.bad_input import BadInputCode
@@ -16,11 +17,11 @@ STAGES: list[ovirt_states.Stage | qga_states.Stage] = [*ovirt_states.Stage, *qga
 
 
 def test_the_page_lists_every_code_once_and_no_other() -> None:
-    assert sorted(code for code, _ in ROWS) == sorted([*Reason, *BadInputCode, *RefusalCode])
+    assert sorted(code for code, _ in ROWS) == sorted([*Reason, *BadInputCode, *RefusalCode, *FindingCode])
 
 
 def test_a_code_means_one_thing() -> None:
-    codes = [str(code) for codes in (Reason, BadInputCode, RefusalCode) for code in codes]
+    codes = [str(code) for codes in (Reason, BadInputCode, RefusalCode, FindingCode) for code in codes]
     assert sorted(set(codes)) == sorted(codes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sidecar.cli.hook_file import HookPaths, render_hook
+from sidecar.adapters.hook_file import HookPaths, render_hook
 
 DEFAULTS = HookPaths("/run/sidecar/spool", "", "/run/sidecar/host.json", "/etc/sidecar/sidecar.toml")
 PATHS = ["/run/sidecar/spool", "/a'b", "/a''$(id)`id`\"\\", "/-n", "/a b", "/ä😀", "", "\\1\\g<0>", "spool='/x'"]
