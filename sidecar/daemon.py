@@ -7,16 +7,29 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from sidecar import __version__
 from sidecar.adapters import systemd
+from sidecar.adapters.hook_loading import note_hook_run
+from sidecar.adapters.host_checks import HOOKS_DIRECTORY, LOCK_NAME, HookPlaces, check_all, report_libvirt
 from sidecar.adapters.libvirt import EventThread, Libvirt
 from sidecar.adapters.offer_file import write_offer
 from sidecar.adapters.spool import Spool
 from sidecar.adapters.unix_channel import UnixDialer
+from sidecar.api.events import EventType
+from sidecar.api.versions import API_VERSION
+from sidecar.api.views import ChannelView, DialectOffer, HostView
+from sidecar.bindings.metrics import Metrics
+from sidecar.bindings.server import ApiServer
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration
+from sidecar.engine.bridge import Bridge
+from sidecar.engine.doctor import Doctor, Examination
 from sidecar.engine.host import Host
+from sidecar.engine.notices import HookNotice
+from sidecar.engine.operations import Operations
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
 from sidecar.errors import ConfigurationError, MisuseError
@@ -31,7 +44,7 @@ STOP_S = 2.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code: 0 after a clean stop, 2 for wrong usage or a wrong configuration."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         configuration = load_configuration(options.config)
     except ConfigurationError as error:
@@ -52,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the man page is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="sidecard",
         description="Negotiates guest-agent API versions with the guests of this libvirt host.",
@@ -81,17 +95,25 @@ class Daemon:
             self._libvirt, UnixDialer(), read_settings(configuration), HostIdentity("", "")
         )
         self.host = Host(self._surroundings)
-        self._spool = Spool(Path(configuration.paths.spool), self.host.receive_hook)
+        self._spool = Spool(Path(configuration.paths.spool), self._receive_hook)
+        self._server = self._make_server()
+
+    def _make_server(self) -> ApiServer:
+        doctor = Doctor(self.host, self._check_host, lambda: self._configuration.channel_names)
+        operations = Operations(self.host, self._surroundings, self._describe_host, doctor.examine)
+        metrics = Metrics(self._surroundings.tally, self._view_channels, lambda: len(self.host.domains))
+        return ApiServer(Bridge(operations), self._configuration.api, self._configuration.limits, metrics.render)
 
     async def run(self) -> None:
         """Serve; returns after a clean stop.
 
         Raises:
             MisuseError: Another sidecard runs already; nothing was started.
-            ConfigurationError: The spool or the state directory cannot serve; nothing was started.
+            ConfigurationError: The spool, the state directory or a socket of the API cannot serve; nothing was started.
         """
         lock = lock_instance(Path(self._configuration.paths.state))
         self._spool.prepare()
+        await self._server.start()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,15 +123,19 @@ class Daemon:
         events.start()
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self.host.run(), self._spool.run(), self._libvirt.run(self._connected, self.host.notify))
+                libvirt = self._libvirt.run(self._connected, self._disconnected, self.host.notify)
+                parts = (self.host.run(), self._spool.run(), libvirt)
                 tasks = [group.create_task(part) for part in parts]
                 logger.info("sidecard %s, %s", __version__, _describe_maxima(self._configuration))
+                self._tell("started")
                 systemd.notify("READY=1")
                 await stop.wait()
                 systemd.notify("STOPPING=1")
+                self._tell("stopping")
                 for task in tasks:
                     task.cancel()
         finally:
+            await self._server.close()
             events.stop()
             os.close(lock)
 
@@ -121,6 +147,26 @@ class Daemon:
         self._identity = identity
         await self.host.connected(identity)
         self._publish_offer()
+        self._tell("libvirt-connected")
+
+    async def _receive_hook(self, notice: HookNotice) -> None:
+        note_hook_run(Path(self._configuration.paths.state))
+        await self.host.receive_hook(notice)
+
+    async def _check_host(self) -> Examination:
+        places = HookPlaces(HOOKS_DIRECTORY, self._path, Path(self._configuration.paths.state))
+        found = await asyncio.to_thread(check_all, places, self._configuration.api)
+        if self._surroundings.tally.libvirt_connected:
+            return found
+        libvirt = report_libvirt(self._configuration.libvirt.uri, "there is no connection")
+        return Examination(found.checked + libvirt.checked, found.findings + libvirt.findings)
+
+    def _disconnected(self) -> None:
+        self.host.disconnected()
+        self._tell("libvirt-lost")
+
+    def _tell(self, what: str) -> None:
+        self._surroundings.events.publish(EventType.DAEMON, what=what)
 
     def _reload(self) -> None:
         """SIGHUP: take the file's new settings; a wrong file changes nothing."""
@@ -138,15 +184,24 @@ class Daemon:
         self.host.reconfigure(read_settings(configuration))
         self._publish_offer()
         logger.info("configuration reloaded, %s", _describe_maxima(configuration))
+        self._tell("reloaded")
 
     def _publish_offer(self) -> None:
-        if self._identity is None:
-            return  # libvirt has not told us yet which host this is
+        view = self._describe_host()
+        if view is None:
+            return
         directory = Path(self._configuration.paths.state)
         try:
-            write_offer(directory, describe_offer(self._configuration, self._identity))
+            write_offer(directory, asdict(view))
         except OSError as error:
             logger.warning("%s: the host's offer cannot be written: %s", directory, error)
+
+    def _describe_host(self) -> HostView | None:
+        """``None`` while libvirt has not told us which host this is."""
+        return None if self._identity is None else describe_offer(self._configuration, self._identity)
+
+    def _view_channels(self) -> Iterable[ChannelView]:
+        return (view for domain in self.host.domains if domain.stay is not None for view in domain.stay.view.channels)
 
 
 def lock_instance(directory: Path) -> int:
@@ -156,7 +211,7 @@ def lock_instance(directory: Path) -> int:
         MisuseError: Another one runs.
         ConfigurationError: The directory cannot be used.
     """
-    file = directory / "sidecard.lock"
+    file = directory / LOCK_NAME
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -185,22 +240,23 @@ def read_settings(configuration: Configuration) -> Settings:
     )
 
 
-def describe_offer(configuration: Configuration, identity: HostIdentity) -> dict[str, object]:
-    """The host's offer as ``host.json`` holds it; ``maximum`` is after the cap."""
+def describe_offer(configuration: Configuration, identity: HostIdentity) -> HostView:
+    """The host's offer as ``host.json`` and the API show it; ``maximum`` is after the cap."""
     caps = configuration.upgrade_levels
-    return {
-        "hostname": identity.hostname,
-        "host_uuid": identity.uuid,
-        "daemon": __version__,
-        "dialects": {
-            "ovirt": {"maximum": configuration.ovirt_maximum, "cap": caps.ovirt},
-            "qga": {"maximum": str(configuration.qga_maximum), "cap": caps.qga},
+    return HostView(
+        hostname=identity.hostname,
+        host_uuid=identity.uuid,
+        daemon=__version__,
+        bridge=str(API_VERSION),
+        dialects={
+            "ovirt": DialectOffer(configuration.ovirt_maximum, caps.ovirt),
+            "qga": DialectOffer(str(configuration.qga_maximum), caps.qga),
         },
-        "aliases": {
+        aliases={
             "ovirt": dict(OVIRT_ALIASES),
             "qga": {alias: str(release) for alias, release in QGA_ALIASES.items()},
         },
-    }
+    )
 
 
 def _describe_maxima(configuration: Configuration) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sidecar import __version__
+from sidecar.api.versions import API_VERSION
+from sidecar.api.views import DialectOffer
 from sidecar.config import Configuration, parse_configuration
 from sidecar.daemon import describe_offer, lock_instance, main, read_settings
 from sidecar.engine.ports import HostIdentity
@@ -75,12 +77,8 @@ def test_settings_and_offer_follow_the_cap() -> None:
     settings = read_settings(configuration)
     assert (settings.ovirt_maximum, settings.responsive_s, settings.absent_s) == (2, 120, 7)
     offer = describe_offer(configuration, HostIdentity("beta", "5c0f"))
-    assert offer["hostname"] == "beta"
-    assert offer["host_uuid"] == "5c0f"
-    assert offer["dialects"] == {
-        "ovirt": {"maximum": 2, "cap": "ovirt-3.6"},
-        "qga": {"maximum": "7.2", "cap": "debian-12"},
-    }
+    assert (offer.hostname, offer.host_uuid, offer.bridge) == ("beta", "5c0f", str(API_VERSION))
+    assert offer.dialects == {"ovirt": DialectOffer(2, "ovirt-3.6"), "qga": DialectOffer("7.2", "debian-12")}
     assert (str(settings.qga_maximum), settings.qga_absent_s) == ("7.2", 120)
     assert settings.qga_channels == {"org.qemu.guest_agent.0"}
     assert not settings.qga_direct_channels

@@ -68,7 +68,7 @@ class Argument:
     @property
     def parameter(self) -> str:
         """See the class."""
-        return {"for": "state"}.get(self.name, self.name)
+        return "state" if self.name == "for" else self.name
 
 
 @dataclass(frozen=True, slots=True)

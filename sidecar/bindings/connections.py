@@ -12,8 +12,7 @@ import select
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -128,7 +127,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_serving = False
         self._requests = 0
-        self._deadline: asyncio.TimerHandle | None = None
+        self._waits_since: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
 
     # What asyncio tells.
@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
         self._transport = stream
         self._http.connection_made(stream)
         self.wait_for_client()
+        self._watch_client()
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
@@ -168,7 +169,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
-        for timer in (self._deadline, self._look):
+        for timer in (self._watch, self._look):
             if timer is not None:
                 timer.cancel()
         if self._transport is not None:
@@ -178,34 +179,37 @@ class Connection(asyncio.Protocol):
 
     # What whoever serves it tells.
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """While a request is served: from the end of its header to that of its answer."""
+    def begin_serving(self) -> None:
+        """The header of a request has come to its end."""
         self._is_serving = True
         self._requests += 1
-        self._stop_waiting()
-        try:
-            yield
-        finally:
-            self._is_serving = False
-            if self._deadline is None:
-                self.wait_for_client()
+        self._waits_since = None
+
+    def end_serving(self) -> None:
+        """Its answer has been written, or there is none."""
+        self._is_serving = False
+        if self._waits_since is None:
+            self.wait_for_client()
 
     def wait_for_client(self) -> None:
         """From now on the client has ``idle_s``, until the next request's header is there."""
-        self._stop_waiting()
-        if self._transport is not None:
-            self._deadline = self._loop.call_later(self._crowd.limits.idle_s, self.abort)
+        self._waits_since = self._loop.time()
+
+    def _watch_client(self) -> None:
+        """Close when the client's time is over, or look again when it may be; one timer, whatever it asks."""
+        if self._transport is None:
+            return
+        now = self._loop.time()
+        over_at = (now if self._waits_since is None else self._waits_since) + self._crowd.limits.idle_s
+        if now >= over_at:
+            self.abort()
+        else:
+            self._watch = self._loop.call_at(over_at, self._watch_client)
 
     def abort(self) -> None:
         """Close at once; what was not sent is dropped."""
         if self._transport is not None:
             self._transport.abort()
-
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
     def _look_again(self, requests_before: int | None) -> None:
         """Close when the client has gone, or nothing was asked since the look before and nothing is served.

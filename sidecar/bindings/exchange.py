@@ -4,11 +4,13 @@ Source: docs/api.md; RFC 9457 for problem documents.
 """
 
 import asyncio
+import functools
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import HttpVersion11, hdrs, web
+from multidict import CIMultiDict
 
 from sidecar.api.operations import Access
 from sidecar.api.problems import Problem, ProblemCode, ProblemError
@@ -118,8 +120,14 @@ def _too_large(limit: int) -> ProblemError:
 
 def make_response(body: bytes, content_type: str, version: ApiVersion, status: int = 200) -> web.Response:
     """An answer; ``version`` is what is served."""
-    headers = {hdrs.CONTENT_TYPE: content_type, **make_headers(version)}
+    headers = _prepare_headers(content_type, version).copy()
     return web.Response(status=status, body=body, headers=headers)
+
+
+@functools.cache
+def _prepare_headers(content_type: str, version: ApiVersion) -> "CIMultiDict[str]":
+    """Made once for each of the few there are; an answer has a copy, since it adds its own."""
+    return CIMultiDict({hdrs.CONTENT_TYPE: content_type, **make_headers(version)})
 
 
 def make_headers(version: ApiVersion) -> dict[str, str]:

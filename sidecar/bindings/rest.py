@@ -92,11 +92,13 @@ async def _read_arguments(exchange: Exchange, operation: Operation) -> dict[str,
 
 
 def _read_query(operation: Operation, query: str) -> dict[str, object]:
+    if not query:
+        return {}
     try:
         pairs = parse_qsl(
             query,
             keep_blank_values=True,
-            strict_parsing=bool(query),
+            strict_parsing=True,
             errors="strict",
             max_num_fields=_QUERY_LIMIT_FIELDS,
         )

@@ -74,6 +74,8 @@ def wrong_method(allowed: list[str]) -> ProblemError:
 
 def _decode(text: str) -> str:
     """A segment of a path without its percent-encoding; it may hold any character, slashes included."""
+    if "%" not in text and text.isascii():
+        return text
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:

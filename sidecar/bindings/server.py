@@ -131,7 +131,8 @@ class _Door:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("HttpHandler", request.protocol).connection
-        with connection.serving():
+        connection.begin_serving()
+        try:
             response = await self._site.answer(Exchange(request, connection.peer, self._access, self._limits))
             connection.wait_for_client()
             # A client that has gone is no fault; aiohttp finds the same and ends the connection.
@@ -139,3 +140,5 @@ class _Door:
                 await response.prepare(request)
                 await response.write_eof()
             return response
+        finally:
+            connection.end_serving()

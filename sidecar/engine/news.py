@@ -7,7 +7,6 @@ written.
 import asyncio
 from collections.abc import Callable
 from dataclasses import fields
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,9 +23,7 @@ ROW_WINDOW_S = 60.0
 # No channel has such a name.
 _TOOLS = "\0tools"
 
-ROW_KEYS = tuple(field.name for field in fields(ChannelRow))
-read_row = attrgetter(*ROW_KEYS)
-"""The values of a row, in the order of ``ROW_KEYS``."""
+_ROW_KEYS = tuple(field.name for field in fields(ChannelRow))
 
 _Latest = tuple[tuple[ChannelRow, ...], ToolsRow | None, bool]
 
@@ -82,7 +79,7 @@ class StayNews:
 
 def describe_row(row: ChannelRow) -> dict[str, Any]:
     """The row as JSON values."""
-    return dict(zip(ROW_KEYS, read_row(row), strict=True))
+    return {name: getattr(row, name) for name in _ROW_KEYS}
 
 
 def describe_tools(tools: ToolsRow | None) -> dict[str, str] | None:

@@ -19,10 +19,10 @@ from sidecar.api.views import (
     PreflightView,
     SentView,
 )
-from sidecar.engine.domain_views import view_domain, view_message, view_messages
 from sidecar.engine.following import EventFilter, Wish
 from sidecar.engine.forecast import forecast_channels
 from sidecar.engine.host import Host
+from sidecar.engine.message_views import view_message, view_messages
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay import Stay
 from sidecar.errors import DomainGoneError, MessageNotAllowedError
@@ -59,7 +59,7 @@ class Operations:
 
     async def list(self) -> tuple[DomainView, ...]:
         """Every domain that runs here, by name."""
-        views = [view_domain(domain, domain.stay) for domain in self._engine.domains if domain.stay is not None]
+        views = [domain.stay.view for domain in self._engine.domains if domain.stay is not None]
         return tuple(sorted(views, key=lambda view: view.name))
 
     async def show(self, domain: str) -> DomainView:
@@ -166,8 +166,7 @@ class Operations:
         return self._engine.find(domain).require_stay()
 
     def _view(self, domain: str) -> DomainView:
-        found = self._engine.find(domain)
-        return view_domain(found, found.require_stay())
+        return self._stay(domain).view
 
     def _find_view(self, domain: str) -> DomainView | None:
         try:

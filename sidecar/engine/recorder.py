@@ -78,7 +78,7 @@ class Recorder:
     @property
     def settled(self) -> bool:
         """Whether just that stands in the XML what is wanted, and something is."""
-        return self._wanted is not None and self._wanted == self._recorded
+        return self._wanted is not None and (self._wanted is self._recorded or self._wanted == self._recorded)
 
     def want(self, agreement: Agreement, *, at_once: bool = False) -> None:
         """This should stand in the XML; ``at_once``: no job can hold the domain now, do not ask."""

@@ -11,9 +11,11 @@ from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 
+from sidecar.api.views import DomainView
 from sidecar.engine.agreement_watch import AgreementWatch
 from sidecar.engine.channel import Channel
 from sidecar.engine.clocks import GuestClock, render_time
+from sidecar.engine.domain_views import view_domain
 from sidecar.engine.facts import Facts
 from sidecar.engine.news import StayNews
 from sidecar.engine.ports import Activity, DomainSnapshot
@@ -56,6 +58,9 @@ PHASES: Mapping[tuple[Phase, Turn], Phase] = MappingProxyType(
 """Every legal move; leaving EXPECTED is the arrival."""
 
 
+_ACTIVITIES = {Phase.EXPECTED: "incoming", Phase.RUNNING: "running", Phase.PAUSED: "paused"}
+
+
 class Stay:
     """See the module. ``run`` owns the tasks; the other methods are told by the ``Domain``, on the loop's thread."""
 
@@ -63,7 +68,8 @@ class Stay:
         """Read what came along; nothing is dialled or written before ``run``."""
         self.run_token = snapshot.run
         self._surroundings = surroundings
-        self._label = ascii(snapshot.name)
+        self._name, self._uuid, self._label = snapshot.name, snapshot.uuid, ascii(snapshot.name)
+        self._view: DomainView | None = None
         self._phase = Phase.EXPECTED
         self._clock = GuestClock(asyncio.get_running_loop().time)
         self._record_present = snapshot.record_present
@@ -217,14 +223,14 @@ class Stay:
         return self._phase
 
     @property
-    def arrival(self) -> Agreement | None:
-        """The arrival that was counted, without its channels; ``None`` while there was none."""
-        return self._arrival
-
-    @property
-    def tools(self) -> ToolsEntry:
-        """What is known of the guest's tools."""
-        return self._tools
+    def view(self) -> DomainView:
+        """The domain as it is now; the same object as long as nothing changes."""
+        recorded = self.recorded
+        if self._view is None or self._view.recorded != recorded:
+            activity, rows = _ACTIVITIES[self._phase], self._channels.rows
+            parts = self._name, self._uuid, self.run_token, activity, self._arrival, rows, self._tools
+            self._view = view_domain(*parts, recorded=recorded)
+        return self._view
 
     @property
     def recorded(self) -> bool:
@@ -274,6 +280,7 @@ class Stay:
             self._watch.expect(self._channels)
 
     def _publish(self, *, at_once: bool = False) -> None:
+        self._view = None
         self._watch.follow(self._channels)
         if self._arrival is None or self._phase is Phase.EXPECTED:
             return
