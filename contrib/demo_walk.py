@@ -1,4 +1,4 @@
-"""The walk of ``contrib/demo``: one guest, two hosts, four stops, and one refusal."""
+"""The walk of ``contrib/demo``: one guest, two hosts, four stops, a look ahead, and one refusal."""
 
 import signal
 import sys
@@ -10,11 +10,14 @@ from time import monotonic
 from types import FrameType
 from xml.etree import ElementTree
 
+from sidecar.api.problems import ProblemError
+from sidecar.client import DEFAULT_SOCKET, Client
 from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.guest_files.control import OWN_AGENT
 from tests.lab.host import Host
 from tests.lab.laboratory import Laboratory, reason_against
+from tests.lab.sidecard import PROGRAMS
 from tests.lab.waiting import wait_for
 
 AGREEMENT_TIMEOUT_S = 30.0
@@ -24,6 +27,7 @@ TOOLS = '[tools]\ncurrent = {guest-tools = "0.1"}\n'
 CAPS = '[upgrade_levels]\novirt = 2\nqga = "5.2"\n'
 CHANNELS = (OVIRT_PORT, QGA_PORT)
 AGENT = AgentSpec(era=OWN_AGENT, heartbeat_s=5.0)
+OFFER = "beta.json"
 POLICY_URI = "urn:libvirt-sidecar:policy:1"
 POLICY = '<policy><require dialect="ovirt" min-version="3"/></policy>'
 
@@ -50,9 +54,9 @@ class Stage:
         """One stop: the agreement as virsh shows it, and how long it took."""
         self._stop += 1
         with self.doing("waiting for the agreement"):
-            text = wait_for(
-                lambda: agreed_here(guest), AGREEMENT_TIMEOUT_S, f"{guest.name} to agree on {guest.here.name}"
-            )
+            with Client(str(guest.here.path(DEFAULT_SOCKET))) as client:
+                client.wait(guest.name, timeout_s=AGREEMENT_TIMEOUT_S)
+            text = wait_for(lambda: agreed_here(guest), AGREEMENT_TIMEOUT_S, f"{guest.name} to tell of its tools")
         record = ElementTree.fromstring(text)
         print(
             f"{self._stop}. {what}; agreed after the arrival:", "; ".join(map(_tell, _channels(record), repeat(record)))
@@ -77,7 +81,7 @@ def agreed_here(guest: Guest) -> str | None:
         return None
     record = ElementTree.fromstring(text)
     agreed = [channel.get("state") for channel in _channels(record)] == ["agreed"] * len(CHANNELS)
-    told = len(record) > len(CHANNELS)  # of its tools
+    told = any(child.get("source") == "guest-tools" for child in record)
     return text if record.get("host") == guest.here.name and agreed and told else None
 
 
@@ -106,6 +110,12 @@ def walk(lab: Laboratory, stage: Stage) -> None:
 
     guest.define(alpha)
     step("vm1 boots on alpha", guest.start)
+    with stage.doing("asking what vm1 would lose on beta"):
+        forecast = look_ahead(guest, beta)
+    print("   Before it moves: what would vm1 lose on beta?")
+    print(
+        f"   beta# sidecarctl host --json > beta.json\n   alpha# sidecarctl preflight vm1 --offer {OFFER}\n{forecast}"
+    )
     step("vm1 migrates to beta", lambda: guest.migrate(beta))
     step("vm1 migrates back to alpha", lambda: guest.migrate(alpha))
     with stage.doing("saving vm1"):
@@ -116,6 +126,16 @@ def walk(lab: Laboratory, stage: Stage) -> None:
     print("5. vm1 is given a policy that beta, capped to 2, cannot honour; it runs on at alpha:")
     print(f"   # virsh metadata vm1 {POLICY_URI} --key policy --live --config --set '{POLICY}'")
     print(f"   # virsh migrate --live … {beta.migration_uri}\n   {refusal}\n")
+
+
+def look_ahead(guest: Guest, destination: Host) -> str:
+    """What sidecarctl says of a migration before it is made."""
+    sidecarctl = str(PROGRAMS / "sidecarctl")
+    offer = destination.run([sidecarctl, "host", "--json"]).stdout
+    done = guest.here.run([sidecarctl, "preflight", guest.name, "--offer", "-"], check=False, stdin_text=offer)
+    if done.returncode != 1:
+        raise RuntimeError(f"preflight ended with {done.returncode}: {done.stderr}")
+    return "".join(f"   {line}".rstrip() + "\n" for line in (done.stdout + done.stderr).splitlines())
 
 
 def refuse_migration(guest: Guest, destination: Host) -> str:
@@ -151,7 +171,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ndemo: interrupted", file=sys.stderr)
         status = 130
-    except (RuntimeError, TimeoutError) as error:
+    except (RuntimeError, TimeoutError, ProblemError) as error:
         print(f"demo: {error}", file=sys.stderr)
     finally:
         for number in ENDINGS:

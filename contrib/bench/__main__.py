@@ -7,14 +7,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from contrib.bench import arrival, hook, idle, qga_arrival
+from contrib.bench import api, arrival, cli, hook, idle, qga_arrival, subscribers
 
 # A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute.
 BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "hook": (hook.measure, 400),
     "hook-migrate": (hook.measure_migrate, 400),
+    "cli-help": (cli.measure_help, 40),
+    "cli-host": (cli.measure_host, 40),
     "arrival": (arrival.measure, 20),
     "qga-arrival": (qga_arrival.measure, 20),
+    "subscribers": (subscribers.measure, 20),
+    "api": (api.measure, 10),
     "idle": (idle.measure, 2),
 }
 
@@ -48,8 +52,9 @@ def render(result: dict[str, Any]) -> str:
         return render_checks(result)
     (arm, ours), (bare, theirs) = result["p50"].items()
     unit, verdict = result["unit"], "ok" if result["passed"] else "OVER THE LIMIT"
+    limit = "at least" if result.get("at_least") else "limit"
     row = f"{result['name']:11} p50 of {result['runs']}: {arm} {ours:.1f} {unit}, {bare} {theirs:.1f} {unit}, "
-    row += f"ratio {result['ratio']:.2f} (limit {result['limit']}) {verdict}"
+    row += f"ratio {result['ratio']:.2f} ({limit} {result['limit']}) {verdict}"
     if "before_virsh_returned" in result:
         row += f"\n{'':11} record before virsh migrate returned: {result['before_virsh_returned']} of {result['runs']}"
     raw = "\n".join(f"{'':11} {name}: {' '.join(map(str, shorten(values)))}" for name, values in result["raw"].items())

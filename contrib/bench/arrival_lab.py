@@ -1,4 +1,4 @@
-"""What the benches of an arrival share: from the RESUMED event to the agreement, sidecard against a bare script.
+"""What the benches of an arrival share: from the RESUMED event to the agreement, one arm against the other.
 
 One guest migrates to and fro; the arms alternate. One observer outside both times both: it hears RESUMED on the
 destination, and at each write reads the record until it shows the agreement of the destination.
@@ -8,7 +8,7 @@ import functools
 import statistics
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +40,14 @@ class ArrivalBench:
         limit: The highest ratio of the medians.
         channel: The guest's one channel, whose agreement is waited for.
         agent: The oVirt agent on it; ``None`` for qemu-ga.
-        bare: The bare script; it is given the host's name, then ``bare_arguments``, and prints "ready".
-        bare_arguments: See there.
+        arms: Each starts what serves a host, and gives what ends it; the ratio is the first's to the second's.
     """
 
     name: str
     limit: float
     channel: str
     agent: AgentSpec | None
-    bare: Path
-    bare_arguments: tuple[str, ...] = ()
+    arms: Mapping[str, Callable[[Host], Callable[[], object]]]
 
 
 @dataclass
@@ -108,15 +106,16 @@ class Observer:
 def measure_arrivals(bench: ArrivalBench, runs: int) -> dict[str, object]:
     """At least ``runs`` arrivals an arm; times in milliseconds, ``ratio`` of the medians.
 
-    ``before_virsh_returned`` counts the arrivals of sidecard's whose record stood before ``virsh migrate`` returned.
+    ``before_virsh_returned`` counts the first arm's arrivals whose record stood before ``virsh migrate`` returned.
     """
     _serve_events()
     with open_laboratory() as lab:
         samples = _measure(lab, bench, runs)
-    raw = {arm: [round(s.took_ms, 2) for s in samples if s.arm == arm] for arm in ("sidecard", "bare")}
+    raw = {arm: [round(s.took_ms, 2) for s in samples if s.arm == arm] for arm in bench.arms}
     p50 = {arm: statistics.median(values) for arm, values in raw.items()}
-    ratio = p50["sidecard"] / p50["bare"]
-    in_time = [sample.agreed < sample.returned for sample in samples if sample.arm == "sidecard"]
+    ours, theirs = bench.arms
+    ratio = p50[ours] / p50[theirs]
+    in_time = [sample.agreed < sample.returned for sample in samples if sample.arm == ours]
     return {
         "name": bench.name,
         "unit": "ms",
@@ -155,8 +154,8 @@ def _measure(lab: Laboratory, bench: ArrivalBench, runs: int) -> list[Sample]:
     with _observe(alpha, bench.channel) as at_alpha, _observe(beta, bench.channel) as at_beta:
         observers = {alpha: at_alpha, beta: at_beta}
         for turn in range(2 * -(-runs // TURN)):
-            arm = ("sidecard", "bare")[turn % 2]
-            stop = [_start(arm, bench, host) for host in observers]
+            arm = list(bench.arms)[turn % 2]
+            stop = [bench.arms[arm](host) for host in observers]
             for leg in range(TURN + 1):
                 destination = beta if guest.here is alpha else alpha
                 sample = _migrate(arm, guest, destination, observers[destination])
@@ -176,18 +175,25 @@ def _observe(host: Host, channel: str) -> Iterator[Observer]:
         observer.close()
 
 
-def _start(arm: str, bench: ArrivalBench, host: Host) -> Callable[[], object]:
-    if arm == "sidecard":
-        begin = len(host.log_text())
-        host.start_sidecard()
-        wait_for(lambda: "connected to libvirt" in host.log_text()[begin:], 10, "sidecard to be connected")
-        return host.stop_sidecard
-    ready = host.root / "bare.log"
-    with ready.open("w") as log:
-        argv = [sys.executable, str(bench.bare), host.name, *bench.bare_arguments]
-        process: InsideProcess = host.popen(argv, stdout=log)
-    wait_for(lambda: "ready" in ready.read_text(), 10, "the bare script to be ready")
-    return process.end
+def start_sidecard(host: Host) -> Callable[[], object]:
+    """An arm: the daemon as it is."""
+    begin = len(host.log_text())
+    host.start_sidecard()
+    wait_for(lambda: "connected to libvirt" in host.log_text()[begin:], 10, "sidecard to be connected")
+    return host.stop_sidecard
+
+
+def start_bare(script: Path, *arguments: str) -> Callable[[Host], Callable[[], object]]:
+    """An arm: a script that is given the host's name, then the arguments, and prints "ready"."""
+
+    def start(host: Host) -> Callable[[], object]:
+        ready = host.root / "bare.log"
+        with ready.open("w") as log:
+            process: InsideProcess = host.popen([sys.executable, str(script), host.name, *arguments], stdout=log)
+        wait_for(lambda: "ready" in ready.read_text(), 10, "the bare script to be ready")
+        return process.end
+
+    return start
 
 
 def _migrate(arm: str, guest: Guest, destination: Host, observer: Observer) -> Sample:

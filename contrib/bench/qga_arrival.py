@@ -5,7 +5,7 @@ See ``arrival_lab``. Both arms can begin only when libvirt says that the agent i
 
 from pathlib import Path
 
-from contrib.bench.arrival_lab import ArrivalBench, measure_arrivals
+from contrib.bench.arrival_lab import ArrivalBench, measure_arrivals, start_bare, start_sidecard
 from tests.lab.domain_xml import QGA_PORT
 
 BENCH = ArrivalBench(
@@ -13,7 +13,7 @@ BENCH = ArrivalBench(
     limit=1.3,
     channel=QGA_PORT,
     agent=None,
-    bare=Path(__file__).with_name("bare_qga_arrival.py"),
+    arms={"sidecard": start_sidecard, "bare": start_bare(Path(__file__).with_name("bare_qga_arrival.py"))},
 )
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.api import wait_for_state
 from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, RECORD_URI
 from tests.lab.guest import Guest
 from tests.lab.waiting import wait_for
@@ -53,10 +54,20 @@ def read_record(guest: Guest, config: bool = False) -> Record | None:
     return Record(dict(found[0].attrib), channels, None if tools is None else dict(tools.attrib))
 
 
-def wait_for_record(guest: Guest, what: str, accept: Callable[[Record], bool], timeout_s: float = TIMEOUT_S) -> Record:
-    """The first record of this guest's present host that is accepted, live and (if persistent) configured alike."""
+def wait_for_record(
+    guest: Guest,
+    what: str,
+    accept: Callable[[Record], bool],
+    timeout_s: float = TIMEOUT_S,
+    prepare: Callable[[], None] = lambda: None,
+) -> Record:
+    """The first record of this guest's present host that is accepted, live and (if persistent) configured alike.
+
+    ``prepare`` is called before each look.
+    """
 
     def look() -> Record | None:
+        prepare()
         record = read_record(guest)
         if record is None or record.attributes["host"] != guest.here.name or not accept(record):
             return None
@@ -86,7 +97,11 @@ def wait_for_verdict(
         right = channel in record.channels and record.verdict(channel) == (state, str(version), reason)
         return right and arrivals in (None, record.arrivals)
 
-    return wait_for_record(guest, f"{channel} {state} {version} {reason} (arrivals {arrivals})", accept, timeout_s)
+    def wait() -> None:
+        wait_for_state(guest.here, guest.name, state, channel, timeout_s)
+
+    what = f"{channel} {state} {version} {reason} (arrivals {arrivals})"
+    return wait_for_record(guest, what, accept, timeout_s, wait)
 
 
 def wait_agreed(guest: Guest, version: int, *, arrivals: int | None = None, timeout_s: float = TIMEOUT_S) -> Record:

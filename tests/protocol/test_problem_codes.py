@@ -1,10 +1,12 @@
 """docs/problems.md against the code: a code that users see is explained, and none is explained that they cannot see."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from sidecar.api.problems import PROBLEMS, REFUSED, ProblemCode
 from sidecar.engine.remedies import FindingCode
 from sidecar.errors import RefusalCode
 from sidecar.protocol import ovirt_states, qga_states
@@ -17,12 +19,27 @@ STAGES: list[ovirt_states.Stage | qga_states.Stage] = [*ovirt_states.Stage, *qga
 
 
 def test_the_page_lists_every_code_once_and_no_other() -> None:
-    assert sorted(code for code, _ in ROWS) == sorted([*Reason, *BadInputCode, *RefusalCode, *FindingCode])
+    codes = {*map(str, [*Reason, *BadInputCode, *RefusalCode, *FindingCode, *ProblemCode])}
+    assert sorted(code for code, _ in ROWS) == sorted(codes)
 
 
 def test_a_code_means_one_thing() -> None:
-    codes = [str(code) for codes in (Reason, BadInputCode, RefusalCode, FindingCode) for code in codes]
-    assert sorted(set(codes)) == sorted(codes)
+    kinds = (Reason, BadInputCode, RefusalCode, FindingCode, ProblemCode)
+    codes = Counter(str(code) for codes in kinds for code in codes)
+    # An agent's reply that is none, and a libvirt that is away, are the same wherever they are met.
+    assert {code for code, count in codes.items() if count > 1} == {"bad-reply", "libvirt-unavailable"}
+
+
+def test_the_page_has_every_problems_status_and_exit_code() -> None:
+    for code, kind in PROBLEMS.items():
+        column = dict(ROWS)[code]
+        if column.startswith(("4", "5")) and code in list(ProblemCode):
+            exits = f" (exit {kind.exit_code})" if kind.exit_code != REFUSED else ""
+            assert column == f"{kind.status}{exits}"
+    assert {code for code, kind in PROBLEMS.items() if code in list(RefusalCode) and kind.status != 409} == {
+        RefusalCode.NOT_IN_TABLE,
+        RefusalCode.BAD_ARGUMENTS,
+    }
 
 
 def test_every_reason_but_the_one_that_only_warns_is_a_stages() -> None:
