@@ -39,6 +39,20 @@ read_guest_file = true
 spool = "/run/other/spool"
 state = "/run/other"
 
+[api]
+socket = "/run/other/a.sock"
+readonly_socket = "/run/other/r.sock"
+socket_group = "kvm"
+
+[limits]
+connections = 10
+connections_per_uid = 9
+readonly_connections = 8
+readonly_connections_per_uid = 7
+body_bytes = 2048
+request_seconds = 6
+idle_seconds = 5
+
 [log]
 level = "debug"
 """
@@ -58,6 +72,20 @@ DEFAULTS = {
     "upgrade_levels": {"ovirt": "max", "qga": "max"},
     "tools": {"current": {"guest-tools": None, "applications": None, "qga": None}, "read_guest_file": False},
     "paths": {"spool": "/run/sidecar/spool", "state": "/run/sidecar"},
+    "api": {
+        "socket": "/run/sidecar/api.sock",
+        "readonly_socket": "/run/sidecar/api-ro.sock",
+        "socket_group": "libvirt",
+    },
+    "limits": {
+        "connections": 256,
+        "connections_per_uid": 128,
+        "readonly_connections": 64,
+        "readonly_connections_per_uid": 16,
+        "body_bytes": 1024 * 1024,
+        "request_seconds": 10,
+        "idle_seconds": 60,
+    },
     "log": {"level": "info"},
 }
 
@@ -95,6 +123,16 @@ def test_every_key() -> None:
             "read_guest_file": True,
         },
         "paths": {"spool": "/run/other/spool", "state": "/run/other"},
+        "api": {"socket": "/run/other/a.sock", "readonly_socket": "/run/other/r.sock", "socket_group": "kvm"},
+        "limits": {
+            "connections": 10,
+            "connections_per_uid": 9,
+            "readonly_connections": 8,
+            "readonly_connections_per_uid": 7,
+            "body_bytes": 2048,
+            "request_seconds": 6,
+            "idle_seconds": 5,
+        },
         "log": {"level": "debug"},
     }
     assert configuration.ovirt_maximum == 2
@@ -208,6 +246,12 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[ovirt]\nchannels = ['']", "ovirt.channels[0]: expected `str` of length >= 1"),
         ("[paths]\nspool = 'run/spool'", "paths.spool: expected an absolute path"),
         ("[paths]\nspool = ''", "paths.spool: expected an absolute path"),
+        ("[api]\nsocket = 'api.sock'", "api.socket: expected an absolute path"),
+        ("[api]\nreadonly_socket = 1", "api.readonly_socket: expected an absolute path"),
+        ("[api]\nsocket_group = ''", "api.socket_group: expected `str` of length >= 1"),
+        ("[limits]\nconnections = 0", "limits.connections: expected `int` >= 1"),
+        ("[limits]\nbody_bytes = 10", "limits.body_bytes: expected `int` >= 1024"),
+        ("[limits]\nidle_seconds = 0", "limits.idle_seconds: expected `float` > 0"),
         ('[paths]\nspool = "/run/\\u0000"', "paths.spool: expected an absolute path"),
         ("[log]\nlevel = 'loud'", "log.level: expected one of debug, info, warning, error"),
         (
