@@ -4,7 +4,8 @@
     ├── MisuseError                  our caller (or operator) asked for something that cannot be
     │   ├── ConfigurationError       the configuration file is wrong: file, key, expectation
     │   ├── MessageNotAllowedError   the message table refuses this message at this version
-    │   └── HookConflictError        a file that we did not write stands where the hook should go
+    │   ├── HookConflictError        a file that we did not write stands where the hook should go
+    │   └── VersionCapError          the operation is newer than the version of the API that may be spoken
     ├── AgentError                   one command to a guest's agent did not come to a good end
     │   ├── CommandFailedError       the agent answered with an error
     │   ├── NotSentError             the agent cannot be asked at the moment: nothing was sent
@@ -20,12 +21,14 @@
     ├── TransportError               a guest-agent channel's socket
     │   ├── ChannelUnreachableError  nothing answers at the path
     │   └── ForeignSocketError       something answers, but it is not that domain's QEMU
-    └── HypervisorError              libvirt refused or failed: unless a kind says otherwise, it did not happen
-        ├── HypervisorDownError      no connection to libvirt at the moment
-        ├── DomainGoneError          the domain does not exist, or runs no more
-        ├── JobHeldError             another job holds the domain
-        ├── OutcomeUnknownError      nobody knows whether it happened
-        └── RecordChangedError       the record was written, and somebody else has changed it already
+    ├── HypervisorError              libvirt refused or failed: unless a kind says otherwise, it did not happen
+    │   ├── HypervisorDownError      no connection to libvirt at the moment
+    │   ├── DomainGoneError          the domain does not exist, or runs no more
+    │   ├── JobHeldError             another job holds the domain
+    │   ├── OutcomeUnknownError      nobody knows whether it happened
+    │   └── RecordChangedError       the record was written, and somebody else has changed it already
+    └── DaemonUnreachableError       a client got no answer from sidecard: nothing was changed
+        └── SocketForbiddenError     the socket is there, and this user may not open it
 
 A guest's bad input is no exception: it becomes an event of the session (``protocol.ovirt_reader``), so that
 no byte a guest sends can raise into the engine.
@@ -93,6 +96,13 @@ class MessageNotAllowedError(MisuseError):
 
 class HookConflictError(MisuseError):
     """Another program's file stands where our hook should go; it was left alone."""
+
+
+class VersionCapError(MisuseError):
+    """The operation is newer than the version of the API that may be spoken: the caller's cap, or the daemon's own.
+
+    Nothing was done.
+    """
 
 
 class AgentError(SidecarError):
@@ -189,3 +199,11 @@ class OutcomeUnknownError(HypervisorError):
 
 class RecordChangedError(HypervisorError):
     """Our record was written, and read back differently: somebody else has changed it already."""
+
+
+class DaemonUnreachableError(SidecarError):
+    """A client got no answer from sidecard: no socket, nobody there, silence, or nonsense; nothing was changed."""
+
+
+class SocketForbiddenError(DaemonUnreachableError):
+    """The socket is there, and this user may not open it."""

@@ -251,7 +251,7 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[api]\nsocket_group = ''", "api.socket_group: expected `str` of length >= 1"),
         ("[limits]\nconnections = 0", "limits.connections: expected `int` >= 1"),
         ("[limits]\nbody_bytes = 10", "limits.body_bytes: expected `int` >= 1024"),
-        ("[limits]\nidle_seconds = 0", "limits.idle_seconds: expected `float` > 0"),
+        ("[limits]\nidle_seconds = 0", "limits.idle_seconds: expected `float` > 0.0"),
         ('[paths]\nspool = "/run/\\u0000"', "paths.spool: expected an absolute path"),
         ("[log]\nlevel = 'loud'", "log.level: expected one of debug, info, warning, error"),
         (

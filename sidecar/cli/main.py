@@ -1,101 +1,111 @@
-"""``sidecarctl``: the arguments, the exit code, and errors as one line.
+"""``sidecarctl``: runs a command, and makes errors one line and an exit code.
 
 Starting fast matters here: nothing is imported before a command needs it, and only ``probe`` needs asyncio.
 """
 
 import argparse
+import atexit
+import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from sidecar import __version__
-from sidecar.errors import ConfigurationError, SidecarError
+from sidecar.cli.arguments import parse
+from sidecar.errors import ConfigurationError, DaemonUnreachableError, SidecarError
 
-DONE, REFUSED, WRONG_USAGE = 0, 1, 2
+DONE, REFUSED, WRONG_USAGE, UNREACHABLE, UNKNOWN_OUTCOME = 0, 1, 2, 3, 4
+# As a shell counts a command that SIGINT ended.
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 done or yes, 1 no or refused, 2 wrong usage or configuration."""
-    options = build_parser().parse_args(arguments)
+    """Run one command.
+
+    Args:
+        arguments: Those of the command line by default; then the process is a command's own, and ends with it.
+
+    Returns:
+        The exit code: 0 done or yes, 1 no or refused, 2 wrong usage or configuration, 3 the daemon cannot be reached,
+        4 it was sent, and nobody knows whether it ran.
+    """
+    if arguments is None:
+        _spare_collecting()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    command = ""
     try:
-        code = (_run_probe if options.command == "probe" else _run_hooks)(options)
+        options = parse(arguments)
+        command = options.command
+        code = _run(options)
         sys.stdout.flush()
     except SidecarError as error:
-        return _fail(str(error), WRONG_USAGE if isinstance(error, ConfigurationError) else REFUSED)
+        return _report(error)
     except BrokenPipeError:
         # The reader (``| head``) has gone; the interpreter's own flush at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return REFUSED
+        return DONE if command == "events" else REFUSED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", REFUSED)
+    except KeyboardInterrupt:
+        return _interrupt(command)
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; man page and completion are made from it too."""
-    parser = argparse.ArgumentParser(
-        prog="sidecarctl", description="Look at and set up libvirt-sidecar on this host.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"sidecarctl {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    hooks = commands.add_parser("hooks", help="the libvirt hook: install, remove, status", allow_abbrev=False)
-    _add_hooks(hooks.add_subparsers(dest="action", metavar="ACTION", required=True))
-    _add_probe(commands)
-    return parser
+def _spare_collecting() -> None:
+    """Collect no garbage, nor at the end: there is hardly any, and to look for it takes a tenth of the time."""
+    gc.disable()
+    atexit.register(gc.freeze)
 
 
-def _add_hooks(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    for action, text in (
-        ("install", "install the hook, or bring it up to date"),
-        ("remove", "remove the hook that sidecarctl installed"),
-        ("status", "say whether the hook is installed, and its helper works; exit 0 when it is installed and current"),
-    ):
-        parser = actions.add_parser(action, help=text, description=text, allow_abbrev=False)
-        parser.add_argument(
-            "--hooks-dir",
-            metavar="DIR",
-            type=Path,
-            default=Path("/etc/libvirt/hooks"),
-            help="libvirt's directory of hooks (default: %(default)s)",
-        )
-        parser.add_argument(
-            "--config",
-            metavar="FILE",
-            type=Path,
-            help="sidecard's configuration, which names spool and state (default: /etc/sidecar/sidecar.toml)",
-        )
-        if action == "status":
-            parser.add_argument("--json", action="store_true", help="print one JSON document")
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "hooks":
+            return _run_hooks(options)
+        case "probe":
+            return _run_probe(options)
+        case "events":
+            from sidecar.cli.follow import follow
+
+            gc.enable()  # it may run for months
+            return follow(options)
+        case _:
+            from sidecar.cli.commands import run
+
+            return run(options)
 
 
-def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "negotiate once with an agent behind a plain socket, without libvirt; exit 0 when a version is agreed"
-    parser = commands.add_parser("probe", help=text, description=text, allow_abbrev=False)
-    dialect = parser.add_mutually_exclusive_group(required=True)
-    dialect.add_argument("--qga", metavar="SOCKET", type=Path, help="a QEMU guest agent listens there")
-    dialect.add_argument("--ovirt", metavar="SOCKET", type=Path, help="an oVirt guest agent listens there")
-    parser.add_argument("--timeout", metavar="S", type=_seconds, default=15.0, help="default: %(default)g seconds")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="sidecard's configuration, for its caps (default: as sidecard's)"
-    )
+def _report(error: SidecarError) -> int:
+    from sidecar.api.problems import ProblemError
+    from sidecar.cli.talk import describe
+
+    match error:
+        case ProblemError():
+            code = error.problem.kind.exit_code
+        case ConfigurationError():
+            code = WRONG_USAGE
+        case DaemonUnreachableError():
+            code = UNREACHABLE
+        case _:
+            code = REFUSED
+    return _fail(describe(error), code)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError("expected more than 0 and at most 3600 seconds")
-    return seconds
+def _interrupt(command: str) -> int:
+    if command in {"send", "renegotiate"}:
+        return _fail("interrupted: nobody knows whether it ran", UNKNOWN_OUTCOME)
+    return DONE if command == "events" else INTERRUPTED
 
 
 def _run_probe(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from sidecar.cli.probe import probe
     from sidecar.protocol.states import Dialect
 
     dialect, socket = (Dialect.QGA, options.qga) if options.qga is not None else (Dialect.OVIRT, options.ovirt)
-    finding = probe(dialect, socket, options.config, options.timeout)
+    finding = probe(dialect, Path(socket), options.config and Path(options.config), options.timeout)
     if options.json:
         print(finding.render_json())
     elif finding.agreed:
@@ -104,26 +114,26 @@ def _run_probe(options: argparse.Namespace) -> int:
 
 
 def _run_hooks(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from sidecar.cli import hooks
 
+    directory, configuration = Path(options.hooks_dir), options.config and Path(options.config)
     match options.action:
         case "install":
-            hooks.install(options.hooks_dir, options.config)
+            hooks.install(directory, configuration)
         case "remove":
-            hooks.remove(options.hooks_dir)
+            hooks.remove(directory)
         case _:
-            return DONE if hooks.show_status(options.hooks_dir, options.config, as_json=options.json) else REFUSED
+            return DONE if hooks.show_status(directory, configuration, as_json=options.json) else REFUSED
     return DONE
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"sidecarctl: {_flatten(text)}", file=sys.stderr)
+    from sidecar.cli.terminal import escape
+
+    print(f"sidecarctl: {escape(text)}", file=sys.stderr)
     return code
-
-
-def _flatten(text: str) -> str:
-    """One line, whatever a path or a file's content put into the text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ DEFAULT_CONFIGURATION = Path("/etc/sidecar-guest-agent/agent.toml")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code: 0 after a clean stop, 1 without psutil, 2 for wrong usage or configuration."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     paths = PORTS if options.device is None else (options.device,)
     if options.uninstalled:
         announce_removal(paths)
@@ -57,7 +57,8 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the man page is made from it, too."""
     parser = argparse.ArgumentParser(
         prog="sidecar-guest-agent",
         description="Tells this guest's host what the guest is, and does what the host wants, as far as it may.",

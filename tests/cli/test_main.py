@@ -108,8 +108,16 @@ def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_starts_without_the_heavy_imports() -> None:
-    script = "import sys; import sidecar.cli.main as m; m.build_parser(); print(*sys.modules)"
+    script = "import sys, sidecar.cli.main; import sidecar.cli.arguments as a; a.build_parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"asyncio", "libvirt", "msgspec", "asyncinotify", "qemu", "tenacity", "logging"} & set(
+    assert not {"asyncio", "libvirt", "msgspec", "asyncinotify", "qemu", "tenacity", "logging", "shutil"} & set(
         done.stdout.split()
     )
+
+
+@pytest.mark.parametrize(("given", "collects"), [("", False), ("['hooks', 'status', '--hooks-dir', '/none']", True)])
+def test_only_a_process_of_its_own_collects_no_garbage(given: str, collects: bool) -> None:
+    script = f"import gc, sidecar.cli.main as m; m.main({given}); print(gc.isenabled(), gc.get_freeze_count())"
+    command = [sys.executable, "-c", script, "hooks", "status", "--hooks-dir", "/none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{collects} 0"

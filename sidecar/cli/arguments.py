@@ -1,0 +1,262 @@
+"""The arguments of ``sidecarctl``; man page and completion are made from them, too.
+
+Nothing is imported here before an argument needs it: every command starts with this.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from sidecar import __version__
+from sidecar.cli.width import count_columns
+
+# As the operation ``wait`` has them.
+STATES = ("agreed", "unversioned", "waiting", "lost", "absent")
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, or yes; 1 no: refused, not allowed, not found; 2 wrong usage; 3 the daemon cannot be reached; "
+    "4 it was sent, and nobody knows whether it ran. SIDECAR_SOCKET names the daemon's socket where --socket does not."
+)
+_CONFIGURATION = "sidecard's configuration, which names spool and state (default: /etc/sidecar/sidecar.toml)"
+
+# What ``add_subparsers`` returns has no other name.
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's own, told the width: it makes one for each argument that is added, and would import shutil for it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=count_columns() - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser as all here are, those of the commands, too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False, formatter_class=_Formatter)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; wrong usage ends the program, as argparse does."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    # What comes after an option that stands between them is left over: argparse fills "[KEY=VALUE ...]" only once.
+    late = [text for text in rest if options.command == "send" and "=" in text and text[0] not in "-="]
+    if len(late) < len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in late)}")
+    if options.command == "send":
+        pairs = [*options.pairs, *(_pair(text) for text in late)]
+        options.arguments = {**(options.arguments or {}), **dict(pairs)} if pairs else options.arguments
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="sidecarctl",
+        description="Look at the agreements between this host and the agents in its guests, send gated messages, "
+        "and set up libvirt-sidecar.",
+        epilog=_EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"sidecarctl {__version__}")
+    parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: /run/sidecar/api.sock)")
+    # With its own "prog" argparse need not measure the terminal, which costs a tenth of the start.
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="sidecarctl")
+    _add_reading(commands)
+    _add_sending(commands)
+    _add_waiting(commands)
+    _add_preflight(commands)
+    _add_events(commands)
+    _add_doctor(commands)
+    hooks = commands.add_parser("hooks", help="the libvirt hook: install, remove, status")
+    _add_hooks(hooks.add_subparsers(dest="action", metavar="ACTION", required=True, prog=hooks.prog))
+    _add_probe(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, text: str, *, domain: bool = True) -> argparse.ArgumentParser:
+    """A command that asks the daemon."""
+    parser = commands.add_parser(name, help=text, description=text)
+    if domain:
+        parser.add_argument("domain", metavar="DOMAIN", help="name or UUID of a domain that runs here")
+    # It may stand before the command as well, and must not undo what stands there.
+    parser.add_argument(
+        "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket (default: as above)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _add_channel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--channel", metavar="C", help="target name of the channel (default: the one that fits best)")
+
+
+def _add_reading(commands: Commands) -> None:
+    _add(commands, "list", "every domain that runs here: channels, states, agreed versions, tools", domain=False)
+    _add(commands, "show", "one domain: channels, arrival, tools, and what its guest told of itself, with its age")
+    messages = _add(commands, "messages", "the message table, with what may be sent now and, where not, why")
+    _add_channel(messages)
+    can_send = _add(commands, "can-send", "whether a message may be sent now; exit 0 or 1, with the reason")
+    can_send.add_argument("message", metavar="MESSAGE", help="a message of oVirt's, or a command of the QEMU agent")
+    _add_channel(can_send)
+    _add(commands, "host", "this host and what it offers", domain=False)
+
+
+def _add_sending(commands: Commands) -> None:
+    send = _add(commands, "send", "send a message, when it may be sent, and print its reply where it has one")
+    send.add_argument("message", metavar="MESSAGE", help="a message of oVirt's, or a command of the QEMU agent")
+    send.add_argument(
+        "pairs",
+        metavar="KEY=VALUE",
+        nargs="*",
+        type=_pair,
+        help='an argument of the message; VALUE is JSON where it can be read so (3, true, null, "3", [...], {...}), '
+        "and else text",
+    )
+    send.add_argument(
+        "--args",
+        dest="arguments",
+        metavar="JSON",
+        type=_object,
+        help="the arguments as a JSON object, or - for stdin, or @FILE; secrets belong into these two: every user can "
+        "read a command line",
+    )
+    send.add_argument(
+        "--timeout", metavar="S", type=_seconds, default=10.0, help="seconds to wait for the answer (default: 10)"
+    )
+    _add_channel(send)
+    _add_channel(_add(commands, "renegotiate", "forget what was agreed, and negotiate anew now"))
+
+
+def _add_waiting(commands: Commands) -> None:
+    wait = _add(commands, "wait", "return as soon as this arrival is agreed; exit 1 and the reason when not in time")
+    wait.add_argument("--for", dest="state", choices=STATES, default="agreed", help="wait for this (default: agreed)")
+    wait.add_argument("--timeout", metavar="S", type=_seconds, default=60.0, help="seconds to wait (default: 60)")
+    wait.add_argument(
+        "--channel", metavar="C", help="only this channel; without, one channel of each dialect has to be there"
+    )
+
+
+def _add_preflight(commands: Commands) -> None:
+    text = "what this guest would lose on another host, before it moves; exit 0 when nothing, 1 when something"
+    preflight = _add(commands, "preflight", text)
+    preflight.add_argument(
+        "--offer",
+        metavar="FILE",
+        required=True,
+        type=_file_object,
+        help='what "sidecarctl host --json" prints on that host; - for stdin',
+    )
+
+
+def _add_events(commands: Commands) -> None:
+    text = "follow what happens, one event a line, until it is interrupted; a daemon that restarts is waited for"
+    events = _add(commands, "events", text, domain=False)
+    events.add_argument("domain", metavar="DOMAIN", nargs="?", help="name or UUID: only what concerns this domain")
+    events.add_argument("--after", metavar="ID", help="begin after this event, whose id --json shows")
+
+
+def _add_doctor(commands: Commands) -> None:
+    text = "what is wrong with host, hook, sockets and channels, and how to mend it; exit 1 when something is"
+    doctor = _add(commands, "doctor", text, domain=False)
+    doctor.add_argument("domain", metavar="DOMAIN", nargs="?", help="name or UUID: only this domain")
+    _add_hook_options(doctor)
+
+
+def _add_hook_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hooks-dir",
+        metavar="DIR",
+        default="/etc/libvirt/hooks",
+        help="libvirt's directory of hooks (default: %(default)s)",
+    )
+    parser.add_argument("--config", metavar="FILE", help=_CONFIGURATION)
+
+
+def _add_hooks(actions: Commands) -> None:
+    for action, text in (
+        ("install", "install the hook, or bring it up to date"),
+        ("remove", "remove the hook that sidecarctl installed"),
+        ("status", "say whether the hook is installed, and its helper works; exit 0 when it is installed and current"),
+    ):
+        parser = actions.add_parser(action, help=text, description=text)
+        _add_hook_options(parser)
+        if action == "status":
+            parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _add_probe(commands: Commands) -> None:
+    text = "negotiate once with an agent behind a plain socket, without libvirt; exit 0 when a version is agreed"
+    parser = commands.add_parser("probe", help=text, description=text)
+    dialect = parser.add_mutually_exclusive_group(required=True)
+    dialect.add_argument("--qga", metavar="SOCKET", help="a QEMU guest agent listens there")
+    dialect.add_argument("--ovirt", metavar="SOCKET", help="an oVirt guest agent listens there")
+    parser.add_argument("--timeout", metavar="S", type=_seconds, default=15.0, help="default: %(default)g seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--config", metavar="FILE", help="sidecard's configuration, for its caps (default: as sidecard's)"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError("expected more than 0 and at most 3600 seconds")
+    return seconds
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError("expected KEY=VALUE")
+    try:
+        return key, _load(value)
+    except ValueError:
+        return key, value
+
+
+def _object(text: str) -> dict[str, Any]:
+    return _file_object(text.removeprefix("@")) if text == "-" or text.startswith("@") else _parse_object(text)
+
+
+def _file_object(path: str) -> dict[str, Any]:
+    if path == "-":
+        return _parse_object(sys.stdin.buffer.read())
+    try:
+        with open(path, "rb") as file:
+            return _parse_object(file.read())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path!a} cannot be read: {error.strerror}") from error
+
+
+def _parse_object(text: str | bytes) -> dict[str, Any]:
+    try:
+        document = _load(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise argparse.ArgumentTypeError("expected a JSON object")
+    return document
+
+
+def _load(text: str | bytes) -> Any:
+    import json
+
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_load_float)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _load_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # JSON can say 1e999, and nobody can receive it
+        raise ValueError(f"{text[:32]} is too large")
+    return number

@@ -1,0 +1,197 @@
+"""The commands of ``sidecarctl`` that ask the daemon one question, and print its answer."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from sidecar.api.problems import ProblemError
+from sidecar.api.views import (
+    DoctorView,
+    DomainView,
+    GuestView,
+    HostView,
+    MessageView,
+    PreflightView,
+    SentView,
+)
+from sidecar.cli import sheets
+from sidecar.cli.talk import describe, open_client
+from sidecar.cli.terminal import Screen, escape, progress
+from sidecar.client.documents import Documents
+from sidecar.errors import DaemonUnreachableError
+
+DONE, REFUSED = 0, 1
+
+
+def run(options: Namespace) -> int:
+    """Run one command; the exit code.
+
+    Raises:
+        ProblemError, DaemonUnreachableError, VersionCapError: As ``sidecar.client`` does.
+    """
+    if options.command == "doctor":
+        return _diagnose(options)
+    with open_client(options.socket) as client:
+        return _COMMANDS[options.command](client.documents, options)
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"sidecarctl: {escape(text)}", file=sys.stderr)
+
+
+def _print_document(document: Any) -> None:
+    print(json.dumps(document))
+
+
+def _list(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("list")
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_domains(documents.read_list(DomainView, "list", answer), Screen.of_stdout()))
+    return DONE
+
+
+def _show(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("show", domain=options.domain)
+    view = documents.read(DomainView, "show", answer)
+    try:
+        guest, refusal = documents.request("guest", domain=options.domain), ""
+    except ProblemError as error:
+        guest, refusal = None, f"guest: not shown: {describe(error)}"
+    if options.json:
+        _print_document({**answer, "guest": guest})
+        return DONE
+    screen = Screen.of_stdout()
+    told = escape(refusal) or sheets.render_guest(documents.read(GuestView, "guest", guest), screen)
+    print(f"{sheets.render_domain(view, screen)}\n\n{told}")
+    return DONE
+
+
+def _show_messages(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("messages", domain=options.domain, channel=options.channel)
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_messages(documents.read_list(MessageView, "messages", answer), Screen.of_stdout()))
+    return DONE
+
+
+def _can_send(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("can_send", domain=options.domain, message=options.message, channel=options.channel)
+    view = documents.read(MessageView, "can_send", answer)
+    if options.json:
+        _print_document(answer)
+    elif view.allowed:
+        print(escape(f"{view.message} may be sent to {options.domain}, on {view.channel}"))
+    if not view.allowed:
+        warn(f"{options.domain}: {view.message}: {view.why} ({view.code})")
+    return DONE if view.allowed else REFUSED
+
+
+def _send(documents: Documents, options: Namespace) -> int:
+    with progress(f"{options.domain}: {options.message}: waiting for the answer, {options.timeout:g} s at most"):
+        answer = documents.request(
+            "send",
+            domain=options.domain,
+            message=options.message,
+            arguments=options.arguments,
+            timeout=options.timeout,
+            channel=options.channel,
+        )
+    view = documents.read(SentView, "send", answer)
+    if options.json:
+        _print_document(answer)
+    elif view.reply is None:
+        print(escape(f"{view.message} was sent to {options.domain}, on {view.channel}"))
+    else:
+        print(json.dumps(view.reply, indent=2))
+    return DONE
+
+
+def _renegotiate(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("renegotiate", domain=options.domain, channel=options.channel)
+    return _print_channels(documents, options, answer)
+
+
+def _wait(documents: Documents, options: Namespace) -> int:
+    arguments = {"domain": options.domain, "for": options.state, "timeout": options.timeout, "channel": options.channel}
+    with progress(f"{options.domain}: waiting to be {options.state}, {options.timeout:g} s at most"):
+        answer = documents.request("wait", **arguments)
+    return _print_channels(documents, options, answer)
+
+
+def _print_channels(documents: Documents, options: Namespace, answer: Any) -> int:
+    view = documents.read(DomainView, options.command, answer)
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_channels(view, Screen.of_stdout()))
+    return DONE
+
+
+def _show_host(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("host")
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_host(documents.read(HostView, "host", answer)))
+    return DONE
+
+
+def _forecast(documents: Documents, options: Namespace) -> int:
+    answer = documents.request("preflight", domain=options.domain, offer=options.offer)
+    view = documents.read(PreflightView, "preflight", answer)
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_preflight(view, Screen.of_stdout()))
+    if view.refusal is not None:
+        warn(view.refusal)
+    elif not view.nothing_lost:
+        lost = sum(len(channel.lost) for channel in view.channels)
+        warn(f"{view.name} would lose {lost} message{'s' * (lost != 1)} on {view.destination}")
+    return DONE if view.nothing_lost and view.refusal is None else REFUSED
+
+
+def _diagnose(options: Namespace) -> int:
+    try:
+        with open_client(options.socket) as client:
+            answer = client.documents.request("doctor", domain=options.domain)
+            view = client.documents.read(DoctorView, "doctor", answer)
+    except DaemonUnreachableError:
+        # A daemon that is down is a fault, too, and the rest of the host can be looked at without it.
+        from pathlib import Path
+
+        from sidecar.cli.host_doctor import examine
+
+        view = examine(Path(options.hooks_dir), options.config and Path(options.config), options.domain)
+        answer = asdict(view)
+    if options.json:
+        _print_document(answer)
+    else:
+        print(sheets.render_doctor(view))
+    if not view.healthy:
+        found = len(view.findings)
+        warn("1 fault was found" if found == 1 else f"{found} faults were found")
+    return DONE if view.healthy else REFUSED
+
+
+_COMMANDS: Mapping[str, Callable[[Documents, Namespace], int]] = MappingProxyType(
+    {
+        "list": _list,
+        "show": _show,
+        "messages": _show_messages,
+        "can-send": _can_send,
+        "send": _send,
+        "renegotiate": _renegotiate,
+        "wait": _wait,
+        "preflight": _forecast,
+        "host": _show_host,
+    }
+)
