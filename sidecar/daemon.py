@@ -132,6 +132,7 @@ class Daemon:
                 await stop.wait()
                 systemd.notify("STOPPING=1")
                 self._tell("stopping")
+                await self._server.close()  # nobody is told of domains that are only being let go of
                 for task in tasks:
                     task.cancel()
         finally:

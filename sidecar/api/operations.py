@@ -110,8 +110,8 @@ COMMON_PROBLEMS = (
     ProblemCode.TOO_MANY_CONNECTIONS,
     ProblemCode.INTERNAL,
 )
-_NO_DOMAIN = ProblemCode.DOMAIN_NOT_FOUND
-_LIBVIRT = (ProblemCode.LIBVIRT_UNAVAILABLE, ProblemCode.LIBVIRT_FAILED)
+_NO_DOMAIN = (ProblemCode.DOMAIN_NOT_FOUND, ProblemCode.LIBVIRT_UNAVAILABLE)
+_FAILED = ProblemCode.LIBVIRT_FAILED
 
 _ROWS = (
     Operation(
@@ -147,7 +147,7 @@ _ROWS = (
         ("/v1/domains",),
         (),
         DomainView,
-        (),
+        (ProblemCode.LIBVIRT_UNAVAILABLE,),
         "every domain that runs here: channels, agreement, tools",
         many=True,
     ),
@@ -160,7 +160,7 @@ _ROWS = (
         ("/v1/domains/{domain}",),
         (_DOMAIN,),
         DomainView,
-        (_NO_DOMAIN,),
+        _NO_DOMAIN,
         "one domain: channels, agreement, tools",
     ),
     Operation(
@@ -172,7 +172,7 @@ _ROWS = (
         ("/v1/domains/{domain}/guest",),
         (_DOMAIN,),
         GuestView,
-        (_NO_DOMAIN,),
+        _NO_DOMAIN,
         "what the guest told of itself last, each with its age; during a migration, too",
     ),
     Operation(
@@ -184,7 +184,7 @@ _ROWS = (
         ("/v1/domains/{domain}/messages",),
         (_DOMAIN, _CHANNEL),
         MessageView,
-        (_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND),
+        (*_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND),
         "the message table, with what may be sent now and, where not, why",
         many=True,
     ),
@@ -197,7 +197,7 @@ _ROWS = (
         ("/v1/domains/{domain}/messages/{message}",),
         (_DOMAIN, _MESSAGE, _CHANNEL),
         MessageView,
-        (_NO_DOMAIN, RefusalCode.NOT_IN_TABLE),
+        (*_NO_DOMAIN, RefusalCode.NOT_IN_TABLE),
         "whether a message may be sent now",
     ),
     Operation(
@@ -216,7 +216,7 @@ _ROWS = (
         ),
         SentView,
         (
-            _NO_DOMAIN,
+            *_NO_DOMAIN,
             *RefusalCode,
             ProblemCode.COMMAND_FAILED,
             ProblemCode.NOT_SENT,
@@ -224,7 +224,7 @@ _ROWS = (
             ProblemCode.BAD_REPLY,
             ProblemCode.JOB_HELD,
             ProblemCode.OUTCOME_UNKNOWN,
-            *_LIBVIRT,
+            _FAILED,
         ),
         "send a message, when it may be sent, and wait for its answer where it has one",
     ),
@@ -237,7 +237,7 @@ _ROWS = (
         ("/v1/domains/{domain}/renegotiate",),
         (_DOMAIN, _CHANNEL),
         DomainView,
-        (_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND),
+        (*_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND),
         "forget what was agreed and negotiate anew; the answer does not wait for the agent's",
     ),
     Operation(
@@ -260,7 +260,7 @@ _ROWS = (
             Argument("channel", Kind.TEXT, "only this channel; without, one channel of each dialect has to be there"),
         ),
         DomainView,
-        (_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND, ProblemCode.NOT_IN_TIME),
+        (*_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND, ProblemCode.NOT_IN_TIME),
         "return as soon as this arrival's record stands with that state; a domain may still be on its way here",
     ),
     Operation(
@@ -290,7 +290,7 @@ _ROWS = (
         ("/v1/domains/{domain}/preflight",),
         (_DOMAIN, Argument("offer", Kind.OBJECT, "the other host's offer (its host)", required=True, is_body=True)),
         PreflightView,
-        (_NO_DOMAIN, *_LIBVIRT),
+        (*_NO_DOMAIN, _FAILED),
         "what the guest would lose on another host, before it moves there",
     ),
     Operation(
@@ -302,7 +302,7 @@ _ROWS = (
         ("/v1/doctor", "/v1/domains/{domain}/doctor"),
         (Argument("domain", Kind.TEXT, "name or UUID: only this domain"),),
         DoctorView,
-        (_NO_DOMAIN, *_LIBVIRT),
+        (*_NO_DOMAIN, _FAILED),
         "what is wrong with host, hook, sockets and channels, and how to mend it",
     ),
 )

@@ -201,7 +201,8 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         over_at = (now if self._waits_since is None else self._waits_since) + self._crowd.limits.idle_s
-        if now >= over_at:
+        # A client that sends more than is read ahead is not heard leaving.
+        if now >= over_at or _is_gone(self._transport):
             self.abort()
         else:
             self._watch = self._loop.call_at(over_at, self._watch_client)

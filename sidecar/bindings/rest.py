@@ -35,7 +35,7 @@ class Rest:
 
     def __init__(self, bridge: Bridge, metrics: Callable[[], bytes], streams: EventStreams) -> None:
         self._bridge, self._metrics, self._streams = bridge, metrics, streams
-        self._metrics_turn = asyncio.Lock()
+        self._rendering: asyncio.Future[bytes] | None = None
         self._description = msgspec.json.encode(describe_api(bridge.version))
 
     async def answer(self, exchange: Exchange) -> web.StreamResponse:
@@ -70,9 +70,10 @@ class Rest:
         return await self._streams.send(exchange.request, self._bridge.follow(arguments, exchange.caller))
 
     async def _render_metrics(self) -> bytes:
-        """One at a time, so that who asks often holds one thread at most."""
-        async with self._metrics_turn:
-            return await asyncio.to_thread(self._metrics)
+        """One rendering for all who ask meanwhile; it is not given up when they go, for its thread goes on."""
+        if self._rendering is None or self._rendering.done():
+            self._rendering = asyncio.ensure_future(asyncio.to_thread(self._metrics))
+        return await asyncio.shield(self._rendering)
 
 
 def _require_reading(method: str) -> None:

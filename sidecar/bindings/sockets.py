@@ -14,8 +14,9 @@ from sidecar.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-# Clients that connect while we are busy for a moment; the limits apply to those that we take from there.
-BACKLOG = 128
+# Clients that connect while we are busy for a moment; the limits apply to those that we take from there. asyncio takes
+# so many at once, and whoever connects and hangs up all the time must not keep it busy.
+BACKLOG = 16
 
 _DIRECTORY_MODE = 0o755
 

@@ -6,6 +6,8 @@ problem, its text begins with the problem's own code.
 Source: docs/api.md; the XML-RPC specification, with the extensions ``nil`` and ``i8`` that everybody knows.
 """
 
+import asyncio
+
 from aiohttp import hdrs, web
 
 from sidecar.api.operations import OPERATIONS, Kind, Operation
@@ -25,6 +27,8 @@ class XmlRpc:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        # The standard library renders slowly, and arrivals have to be seen to meanwhile; one thread is enough.
+        self._rendering = asyncio.Lock()
         self._operations = {
             name: operation for name, operation in OPERATIONS.items() if bridge.version.serves(operation.since)
         }
@@ -36,7 +40,9 @@ class XmlRpc:
             response.headers[hdrs.ALLOW] = hdrs.METH_POST
             return response
         try:
-            text = render_result(await self._call(exchange))
+            result = await self._call(exchange)
+            async with self._rendering:
+                text = await asyncio.to_thread(render_result, result)
         except ProblemError as error:
             response = self._answer_fault(error.problem)
             if error.problem.code in (ProblemCode.TOO_LARGE, ProblemCode.TOO_SLOW):

@@ -7,8 +7,9 @@ Source: docs/problems.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sidecar.api.views import DoctorView, FindingView
 from sidecar.engine.channel import Channel
@@ -100,7 +101,7 @@ class Doctor:
     def __init__(
         self,
         host: Host,
-        check_host: Callable[[], Awaitable[Examination]],
+        check_host: Callable[[], Coroutine[Any, Any, Examination]],
         channel_names: Callable[[], Sequence[str]],
     ) -> None:
         """``check_host`` looks at what is no domain's; ``channel_names`` are those that are looked after."""
@@ -115,8 +116,10 @@ class Doctor:
         """
         if domain is not None:
             return sum_up([await self._examine_domain(self._host.find(domain))])
-        checks = [self._check_host(), *map(self._examine_domain, self._host.domains)]
-        return sum_up(await asyncio.gather(*checks))
+        async with asyncio.TaskGroup() as group:
+            host = group.create_task(self._check_host())
+            domains = [group.create_task(self._examine_domain(domain)) for domain in self._host.domains]
+        return sum_up(task.result() for task in (host, *domains))
 
     async def _examine_domain(self, domain: Domain) -> Examination:
         stay = domain.stay

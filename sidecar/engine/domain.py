@@ -32,11 +32,14 @@ LOOK_AGAIN_S = 5.0
 
 
 class Domain:
-    """See the module. ``notify`` never blocks; ``run`` returns when the domain is gone, and ``closed`` is set then."""
+    """See the module. ``notify`` never blocks; ``run`` returns when the domain is gone, and ``closed`` is set then.
+
+    ``seen`` is set by the first look that libvirt let us take.
+    """
 
     def __init__(self, uuid: UUID, name: str, surroundings: Surroundings) -> None:
         self.uuid, self.name = uuid, name
-        self.closed = False
+        self.closed = self.seen = False
         self._surroundings = surroundings
         self._inbox: asyncio.Queue[DomainNotice] = asyncio.Queue(INBOX_LIMIT)
         self._overflowed = False
@@ -166,7 +169,7 @@ class Domain:
             self._owed_look = None if down else LookNotice(self.uuid, first_sight=came is Origin.ATTACH)
             self._owed_at = asyncio.get_running_loop().time() + LOOK_AGAIN_S
             return
-        self._owed_look = None
+        self._owed_look, self.seen = None, True
         if snapshot is None:
             await self._end_stay()
             return

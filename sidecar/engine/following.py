@@ -8,6 +8,7 @@ from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.views import DomainView
 from sidecar.engine.bell import Bell
 from sidecar.engine.event_log import Follower
+from sidecar.engine.host import parse_uuid
 
 
 class EventFilter:
@@ -16,6 +17,7 @@ class EventFilter:
     def __init__(self, follower: Follower, domain: str | None) -> None:
         """``domain`` is a name or a UUID; ``None``: all of them."""
         self._follower, self._domain = follower, domain
+        self._uuid = None if domain is None else str(parse_uuid(domain))
 
     def __aiter__(self) -> "EventFilter":
         return self
@@ -33,7 +35,7 @@ class EventFilter:
         return None
 
     def _concerns(self, event: Event) -> bool:
-        return self._domain is None or event.domain is None or self._domain in (event.domain, event.uuid)
+        return self._domain is None or event.domain is None or event.domain == self._domain or event.uuid == self._uuid
 
 
 class Wish:
@@ -80,6 +82,6 @@ class Wish:
         else:
             rows = [row for row in view.channels if self._channel in (None, row.name)]
             told = [f"{row.name} is {row.state}" + (f" ({row.reason})" if row.reason else "") for row in rows]
-            why = "; ".join(told) + ("" if view.recorded else "; the record is not written yet")
+            why = "; ".join(told) + ("" if view.recorded else "; it is being negotiated anew, or not on record yet")
         text = f"domain {view.name!a} is not {self._state} within {timeout_s:g} s: {why}"
         return ProblemError(ProblemCode.NOT_IN_TIME, text)

@@ -65,7 +65,12 @@ def _forecast_qga(channel: Channel, row: ChannelRow, maximum: Release) -> tuple[
 
 
 def _is_offered(channel: Channel, command: str) -> bool:
-    """Whether the agent has the command: a guest that is frozen has it back when it is thawed."""
+    """Whether the agent has the command, as far as is known: frozen it has it back when thawed.
+
+    While it is asked anew nothing may be sent, and what was agreed still stands on record.
+    """
     if command in NEGOTIATION_COMMANDS:
         return False
-    return channel.refuse(command) is None or channel.row.reason == Reason.GUEST_FROZEN
+    refusal = channel.refuse(command)
+    unknown = channel.row.reason == Reason.GUEST_FROZEN or not channel.settled
+    return refusal is None or unknown

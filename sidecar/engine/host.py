@@ -8,7 +8,7 @@ from sidecar.engine.domain import Domain
 from sidecar.engine.notices import DomainNotice, Happening, HookNotice, LifecycleNotice, LookNotice
 from sidecar.engine.ports import HostIdentity
 from sidecar.engine.settings import Settings, Surroundings
-from sidecar.errors import DomainGoneError, HypervisorError
+from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +89,27 @@ class Host:
 
         Raises:
             DomainGoneError: None that runs here has it.
+            HypervisorDownError: Libvirt has not told yet which domains run here, or has not let us look at this one.
         """
-        uuid = _parse_uuid(name)
+        uuid = parse_uuid(name)
         found = None if uuid is None else self._domains.get(uuid)
         found = found or next((domain for domain in self._domains.values() if domain.name == name), None)
+        if found is None:
+            self.require_listed()
+        elif not found.seen:
+            raise HypervisorDownError(f"libvirt has not told yet of domain {name[:255]!a}")
         if found is None or found.stay is None:
             raise DomainGoneError(f"no domain {name[:255]!a} runs here")
         return found
+
+    def require_listed(self) -> None:
+        """Know which domains run here.
+
+        Raises:
+            HypervisorDownError: Libvirt has not told yet.
+        """
+        if not self._listed:
+            raise HypervisorDownError("libvirt has not told yet which domains run here")
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new settings; running guests are renegotiated where a cap changed."""
@@ -126,7 +140,8 @@ class Host:
                 self.notify(LookNotice(domain.uuid))
 
 
-def _parse_uuid(text: str) -> UUID | None:
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID in any of the forms that people write; ``None`` when it is none."""
     if len(text) < _UUID_DIGITS:
         return None
     try:

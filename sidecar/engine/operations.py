@@ -25,7 +25,7 @@ from sidecar.engine.host import Host
 from sidecar.engine.message_views import view_message, view_messages
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay import Stay
-from sidecar.errors import DomainGoneError, MessageNotAllowedError
+from sidecar.errors import DomainGoneError, HypervisorDownError, MessageNotAllowedError
 from sidecar.protocol.guest_text import clean_line
 from sidecar.record.policy import Offer, judge
 
@@ -59,6 +59,7 @@ class Operations:
 
     async def list(self) -> tuple[DomainView, ...]:
         """Every domain that runs here, by name."""
+        self._engine.require_listed()
         views = [domain.stay.view for domain in self._engine.domains if domain.stay is not None]
         return tuple(sorted(views, key=lambda view: view.name))
 
@@ -114,7 +115,12 @@ class Operations:
     async def wait(self, domain: str, state: str, timeout: float, channel: str | None) -> DomainView:
         """Return as soon as the record of this arrival stands with the state."""
         wish = Wish(state, channel, lambda: self._find_view(domain))
-        return await wish.come_true(self._surroundings.events.bell, timeout)
+        try:
+            return await wish.come_true(self._surroundings.events.bell, timeout)
+        except ProblemError as error:
+            if error.problem.code == ProblemCode.DOMAIN_NOT_FOUND:
+                self._engine.require_listed()
+            raise
 
     async def events(self, domain: str | None, after: str | None, timeout: float) -> tuple[Event, ...]:
         """What happened after an event, or happens within ``timeout``: as soon as there is one, all that are there."""
@@ -171,7 +177,7 @@ class Operations:
     def _find_view(self, domain: str) -> DomainView | None:
         try:
             return self._view(domain)
-        except DomainGoneError:
+        except (DomainGoneError, HypervisorDownError):
             return None
 
 

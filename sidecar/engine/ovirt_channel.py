@@ -214,6 +214,8 @@ class OvirtChannel:
             if refusal is not None:
                 raise MessageNotAllowedError(refusal)
             raise NotSentError("the channel is not connected")
+        if not self._clock.running:
+            raise NotSentError("the guest's CPUs stand")  # it would be read when they run again, whenever that is
         self._session.send(message, arguments)
         self._sent.add(message)
         if not self._flush():

@@ -20,7 +20,9 @@ from sidecar.errors import (
     AgentDisconnectedError,
     AgentError,
     BadReplyError,
+    CommandFailedError,
     HypervisorError,
+    NoAnswerError,
     Refusal,
 )
 from sidecar.protocol.bad_input import BadInputCode
@@ -288,7 +290,11 @@ class QgaChannel:
 
     async def send(self, message: str, arguments: Mapping[str, object], timeout_s: float) -> object:
         """See ``Channel`` and ``QgaCommands.send``."""
-        result = await self._commands.send(message, arguments, timeout_s)
+        try:
+            result = await self._commands.send(message, arguments, timeout_s)
+        except (CommandFailedError, NoAnswerError, BadReplyError):
+            self._used.add(message)
+            raise
         self._used.add(message)
         return result
 

@@ -68,7 +68,7 @@ class Recorder:
         self._paces: dict[str, _Pace] = {}
         self._echoes = 0
         self._check_at: float | None = None
-        self._put_back = False
+        self._put_back = self._overwritten = False
 
     @property
     def recorded(self) -> Agreement | None:
@@ -78,7 +78,9 @@ class Recorder:
     @property
     def settled(self) -> bool:
         """Whether just that stands in the XML what is wanted, and something is."""
-        return self._wanted is not None and (self._wanted is self._recorded or self._wanted == self._recorded)
+        if self._wanted is None or self._overwritten:
+            return False
+        return self._wanted is self._recorded or self._wanted == self._recorded
 
     def want(self, agreement: Agreement, *, at_once: bool = False) -> None:
         """This should stand in the XML; ``at_once``: no job can hold the domain now, do not ask."""
@@ -150,6 +152,7 @@ class Recorder:
             logger.warning("%s: cannot check the record: %s", self._label, error)
             self._check_at = _loop_time() + FOREIGN_EDIT_S
             return
+        self._overwritten = False
         if not intact:
             logger.warning("%s: somebody changed the record; putting it back, once", self._label)
             self._put_back, self._recorded = True, None
@@ -208,7 +211,7 @@ class Recorder:
             await self._hypervisor.write_record(self._uuid, agreement)
         except RecordChangedError:
             self._tally.record_writes[WriteOutcome.CHANGED_BY_OTHERS] += 1
-            self._recorded = agreement
+            self._recorded, self._overwritten = agreement, True
             self._note_foreign_edit()  # somebody was quicker than our reading back: no duel
         except HypervisorError as error:
             self._echoes -= self._echoes > 0
@@ -217,7 +220,7 @@ class Recorder:
             raise
         else:
             self._tally.record_writes[WriteOutcome.WRITTEN] += 1
-            self._recorded = agreement
+            self._recorded, self._overwritten = agreement, False
             self._written(agreement)
         if self._wanted != agreement:
             self._work.set()

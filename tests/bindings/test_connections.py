@@ -333,3 +333,49 @@ async def test_200_connections_do_not_keep_another_client_from_its_answer(tmp_pa
                 assert (await rest.get("/v1/domains")).status == 200
             assert time.monotonic() - begin < 5
         assert await count_served(clients) == 16
+
+
+# A client that asks more than it reads.
+
+
+async def flood(client: RawClient, limit_bytes: int) -> int:
+    """How many bytes of requests the server and the kernel took before they took no more."""
+    taken = 0
+    batch = HOST * 1000
+    while taken < limit_bytes:
+        try:
+            async with asyncio.timeout(1):
+                await client.send(batch)
+        except TimeoutError:
+            break
+        taken += len(batch)
+    return taken
+
+
+async def test_requests_behind_one_that_takes_its_time_are_not_read_without_end(rig: Rig) -> None:
+    released = asyncio.Event()
+    rig.operations.hold = released.wait
+    async with connected(rig.full) as client:
+        assert await flood(client, 50_000_000) < 10_000_000
+        async with connected(rig.full) as other:
+            rig.operations.hold = None
+            await other.send(HOST)
+            assert (await other.read_answer())[0] == 200
+    released.set()
+
+
+async def test_a_client_that_asked_more_than_is_read_ahead_is_missed_when_it_goes(tmp_path: Path) -> None:
+    limits = {"idle_seconds": IDLE_S, "connections": 1, "request_seconds": 5}
+    async with Rig(tmp_path, **limits).running() as rig:
+        rig.operations.hold = asyncio.Event().wait
+        async with connected(rig.full) as client:
+            await flood(client, 50_000_000)
+        rig.operations.hold = None
+        async with asyncio.timeout(20 * IDLE_S):
+            while True:
+                async with connected(rig.full) as next_client:
+                    with contextlib.suppress(ConnectionError):
+                        await next_client.send(HOST)
+                    if (await next_client.read_answer())[0] == 200:
+                        break
+                await asyncio.sleep(0.05)

@@ -1,14 +1,17 @@
 """What the operations do: views, sending, waiting, renegotiating, what a migration would cost."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from sidecar.api.operations import OPERATIONS
 from sidecar.engine.notices import AgentNotice, Happening
 from sidecar.engine.ports import Activity
+from sidecar.errors import HypervisorError, RecordChangedError
 from sidecar.protocol.ovirt_messages import HOST_TO_GUEST
 from sidecar.protocol.qga_commands import QGA_COMMANDS
 from sidecar.protocol.releases import Release
@@ -75,6 +78,31 @@ class TestViews:
             ]
             assert views[0].arrival is None
             assert not views[0].recorded
+
+    async def test_before_libvirt_has_told_nobody_is_said_not_to_exist(self) -> None:
+        async with LoneHost().running(connected=False) as host:
+            bridge = make_bridge(host)
+            assert await refused(bridge, "list") == "libvirt-unavailable"
+            assert await refused(bridge, "show", domain="vm1") == "libvirt-unavailable"
+            assert await refused(bridge, "wait", domain="vm1", timeout=1) == "libvirt-unavailable"
+
+    async def test_a_domain_that_libvirt_does_not_let_us_look_at(self) -> None:
+        async with LoneHost().running(connected=False) as host:
+            domain = host.add_domain(Activity.RUNNING)
+            host.hypervisor.fail_always("inspect_domain", HypervisorError("refused"))
+            await host.connect()
+            await settle(1)
+            assert await refused(make_bridge(host), "show", domain=str(domain.uuid)) == "libvirt-unavailable"
+
+    async def test_a_record_that_somebody_else_changed_at_once_does_not_count(self) -> None:
+        async with talking() as talk:
+            talk.host.hypervisor.fail("write_record", RecordChangedError("somebody was quicker"))
+            talk.close_agent()
+            await settle(1)
+            bridge = make_bridge(talk.host)
+            assert not (await ask(bridge, "show", domain="vm1")).recorded
+            assert await refused(bridge, "wait", domain="vm1", for_="lost", channel=QGA, timeout=5) == "not-in-time"
+            assert (await ask(bridge, "wait", domain="vm1", for_="lost", channel=QGA, timeout=90)).recorded
 
     async def test_a_view_that_was_taken_does_not_change(self) -> None:
         async with talking() as talk:
@@ -147,6 +175,18 @@ class TestSend:
             await settle(20)
             assert b"shutdown" not in guest.heard
             guest.silence()
+
+    @pytest.mark.parametrize("message", ["shutdown", "lifecycle-event", "guest-ping"])
+    async def test_a_guest_that_stands_is_sent_nothing_for_later(self, message: str) -> None:
+        async with talking() as talk:
+            talk.host.event(talk.domain, Happening.SUSPENDED)
+            talk.domain.activity = Activity.PAUSED
+            await settle()
+            assert await refused(make_bridge(talk.host), "send", domain="vm1", message=message) == "not-sent"
+            talk.host.event(talk.domain, Happening.RESUMED)
+            await settle(10)
+            assert not talk.heard(message)
+            assert talk.agent.asked == 1
 
 
 class TestRenegotiate:
@@ -340,6 +380,13 @@ class TestEvents:
             assert (await ask(bridge, "events", after=last))[0] == events[0]
             assert await ask(bridge, "events", after=last, domain="vm2") == ()
 
+    @pytest.mark.parametrize("render", [str, lambda uuid: str(uuid).upper(), lambda uuid: uuid.hex])
+    async def test_following_by_any_form_of_the_uuid(self, render: Callable[[UUID], str]) -> None:
+        async with talking() as talk:
+            following = make_bridge(talk.host).follow({"domain": render(talk.domain.uuid)}, ANYBODY)
+            talk.close_agent()
+            assert (await anext(following)).domain == "vm1"
+
     async def test_following_one_domain_shows_the_daemons_words_too(self) -> None:
         async with talking() as talk:
             following = make_bridge(talk.host).follow({"domain": "vm2"}, ANYBODY)
@@ -383,6 +430,25 @@ class TestPreflight:
             assert {lost.message for lost in qga.lost} == newer
             assert "guest-exec" in newer
             assert [lost.message for lost in qga.lost if lost.used] == ["guest-get-timezone"]
+
+    async def test_what_is_being_negotiated_anew_is_lost_all_the_same(self) -> None:
+        async with talking() as talk:
+            before = (await self.ask(talk, qga="5.0")).channels[1]
+            talk.agent.silent = True
+            await ask(make_bridge(talk.host), "renegotiate", domain="vm1")
+            view = await self.ask(talk, qga="5.0")
+            assert not view.nothing_lost
+            assert {lost.message for lost in before.lost} <= {lost.message for lost in view.channels[1].lost}
+
+    async def test_a_command_that_failed_was_used_too(self) -> None:
+        async with talking() as talk:
+            talk.agent.results["guest-get-timezone"] = "no such zone"
+            assert (
+                await refused(make_bridge(talk.host), "send", domain="vm1", message="guest-get-timezone")
+                == "command-failed"
+            )
+            view = await self.ask(talk, qga="2.3")
+            assert [lost.message for lost in view.channels[1].lost if lost.used] == ["guest-get-timezone"]
 
     async def test_a_host_that_is_capped_to_nothing(self) -> None:
         async with talking() as talk:
