@@ -23,7 +23,10 @@ _VOLATILE = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of a document: where it stands, on which host it is typed, and what is said to come of it."""
+    """One command of a document: where it stands, on which host it is typed, and what is said to come of it.
+
+    A command with a here-document goes on to its end, ``END``.
+    """
 
     place: str
     host: str
@@ -33,34 +36,52 @@ class Step:
 
 def read_steps(document: str) -> list[Step]:
     """The commands of a document, in their order."""
-    steps: list[Step] = []
     lines = (ROOT / document).read_text().splitlines()
-    for number, line in enumerate(lines, 1):
+    steps: list[Step] = []
+    for number, line in enumerate(lines):
         found = _PROMPT.fullmatch(line)
         if found is not None:
-            output = []
-            for below in lines[number:]:
-                if not below.startswith("    ") or _PROMPT.fullmatch(below):
-                    break
-                output.append(below[4:])
-            steps.append(Step(f"{document}:{number}", found["host"], found["command"], tuple(output)))
+            last = _find_last(lines, number)
+            command = "\n".join([found["command"], *(text[4:] for text in lines[number + 1 : last + 1])])
+            output = tuple(text[4:] for text in lines[last + 1 : _find_end(lines, last)])
+            steps.append(Step(f"{document}:{number + 1}", found["host"], command, output))
     return steps
+
+
+def _find_last(lines: list[str], number: int) -> int:
+    """The last line of the command that begins in this one."""
+    return lines.index("    END", number) if lines[number].endswith("<<'END'") else number
+
+
+def _find_end(lines: list[str], number: int) -> int:
+    """Where the output of the command in this line ends: an indented block goes on over empty lines within it."""
+    end = below = number + 1
+    while below < len(lines) and (not lines[below] or lines[below].startswith("    ")):
+        if _PROMPT.fullmatch(lines[below]):
+            break
+        below += 1
+        end = below if lines[below - 1] else end
+    return end
 
 
 def rewrite(document: str, said: list[str]) -> None:
     """Put what the commands said, one after the other, below them; a command that shows `...` keeps what it shows."""
+    lines = (ROOT / document).read_text().splitlines()
     outputs = iter(zip(read_steps(document), said, strict=True))
-    lines, skipping = [], False
-    for line in (ROOT / document).read_text().splitlines():
-        skipping = skipping and line.startswith("    ") and _PROMPT.fullmatch(line) is None
-        if not skipping:
-            lines.append(line)
-        if _PROMPT.fullmatch(line):
-            step, output = next(outputs)
-            skipping = True
-            keeps = any(shown.strip() == _ELLIPSIS for shown in step.output)
-            lines += [f"    {text}".rstrip() for text in (step.output if keeps else output.strip("\n").splitlines())]
-    (ROOT / document).write_text("\n".join(lines) + "\n")
+    fresh: list[str] = []
+    number = 0
+    while number < len(lines):
+        last = _find_last(lines, number) if _PROMPT.fullmatch(lines[number]) else None
+        fresh += lines[number : (number if last is None else last) + 1]
+        if last is None:
+            number += 1
+            continue
+        step, output = next(outputs)
+        keeps = any(shown.strip() == _ELLIPSIS for shown in step.output)
+        shown = step.output if keeps else output.strip("\n").splitlines()
+        fresh += [f"    {text}".rstrip() for text in shown]
+        number = _find_end(lines, last)
+    (ROOT / document).write_text("\n".join(fresh) + "\n")
 
 
 def is_shown(shown: tuple[str, ...], said: str) -> bool:

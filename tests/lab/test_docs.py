@@ -14,6 +14,7 @@ from tests.lab.guest_files.control import OWN_AGENT
 from tests.lab.host import Host
 from tests.lab.records import wait_agreed, wait_for_qga
 from tests.lab.sidecard import PROGRAMS
+from tests.lab.waiting import wait_for
 
 DOCUMENTS = ["README.md", "docs/first-steps.md", "docs/rolling-upgrade.md"]
 HOME = "/run/lab/home"
@@ -43,6 +44,15 @@ def guest(define_guest: GuestFactory, hosts: dict[str, Host]) -> Guest:
     return guest
 
 
+def test_what_is_shown_is_told_from_what_is_not() -> None:
+    assert is_shown(("a  1 s", "", "b"), "\na 22 s\n\nb\n")
+    assert is_shown(("a", "...", "z"), "a\nb\nc\nz")
+    assert not is_shown(("a", "...", "z"), "a\nz")
+    assert not is_shown(("a",), "a\nb")
+    assert not is_shown(("agreed 3",), "agreed 2")
+    assert is_shown(("since 2026-11-21T20:14:18.723Z",), "since 2027-01-01T00:00:00.000Z")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_commands_of_the_documents_say_what_is_shown(document: str, hosts: dict[str, Host], guest: Guest) -> None:
     steps = read_steps(document)
@@ -58,12 +68,19 @@ def test_the_commands_of_the_documents_say_what_is_shown(document: str, hosts: d
 
 
 def type_in(step: Step, hosts: dict[str, Host]) -> str:
-    """What the command says on its host; what the laboratory does not have (ssh, systemd) is done in its stead."""
+    """What the command says on its host; what the laboratory does not have (ssh, systemd) is done in its stead.
+
+    A command that is meant to fail shows its exit code, and ends with that.
+    """
     host = hosts[step.host]
     if step.command == "systemctl reload sidecard":
+        begin = len(host.log_text())
         host.sidecard.process.signal(signal.SIGHUP)  # type: ignore[union-attr]
+        wait_for(lambda: "configuration reloaded" in host.log_text()[begin:], 10, "sidecard to have reloaded")
         return ""
-    command = step.command.replace("qemu+ssh://beta/system", hosts["beta"].migration_uri)
+    command = step.command
+    for name, other in hosts.items():
+        command = command.replace(f"qemu+ssh://{name}/system", other.migration_uri)
     elsewhere = re.fullmatch(r"ssh (\w+) (.*) > (\S+)", command)
     if elsewhere is not None:
         host.path(f"{HOME}/{elsewhere[3]}").write_text(run(hosts[elsewhere[1]], elsewhere[2]))
@@ -73,5 +90,6 @@ def type_in(step: Step, hosts: dict[str, Host]) -> str:
 
 def run(host: Host, command: str) -> str:
     env = {"PATH": f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "120", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-    script = f"cd {HOME}; exec 2>&1; {command}"
-    return host.run(["bash", "-c", script], env=env, check=False).stdout
+    done = host.run(["bash", "-c", f"cd {HOME}; exec 2>&1; {command}"], env=env, check=False)
+    assert done.returncode == 0, f"{command}: exit {done.returncode}: {done.stdout}"
+    return done.stdout
