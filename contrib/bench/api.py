@@ -115,6 +115,11 @@ def _run_client(path: str, target: str, size: int) -> float:
             client.sendall(batch)
             left = expected
             while left:
-                left -= client.recv_into(buffer, left)
+                count = client.recv_into(memoryview(buffer)[expected - left :], left)
+                if not count:
+                    raise SystemExit(f"{path}: the server hung up")
+                left -= count
+            if buffer.count(b"HTTP/1.1 200 ") != BATCH:
+                raise SystemExit(f"{path}: not every answer was a good one")
             answered += BATCH
     return answered / took

@@ -41,6 +41,7 @@ class ArrivalBench:
         channel: The guest's one channel, whose agreement is waited for.
         agent: The oVirt agent on it; ``None`` for qemu-ga.
         arms: Each starts what serves a host, and gives what ends it; the ratio is the first's to the second's.
+        prepare: Called once for each host, before anything is measured.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ArrivalBench:
     channel: str
     agent: AgentSpec | None
     arms: Mapping[str, Callable[[Host], Callable[[], object]]]
+    prepare: Callable[[Laboratory, Host], None] = lambda _lab, _host: None
 
 
 @dataclass
@@ -145,6 +147,7 @@ def _measure(lab: Laboratory, bench: ArrivalBench, runs: int) -> list[Sample]:
     alpha, beta = lab.host("alpha"), lab.host("beta")
     for host in (alpha, beta):
         host.install_hook()
+        bench.prepare(lab, host)
     guest = lab.guest(GuestSpec(channels=(bench.channel,), agent=bench.agent))
     guest.define(alpha)
     guest.start()
@@ -175,10 +178,10 @@ def _observe(host: Host, channel: str) -> Iterator[Observer]:
         observer.close()
 
 
-def start_sidecard(host: Host) -> Callable[[], object]:
+def start_sidecard(host: Host, configuration: str = "") -> Callable[[], object]:
     """An arm: the daemon as it is."""
     begin = len(host.log_text())
-    host.start_sidecard()
+    host.start_sidecard(configuration)
     wait_for(lambda: "connected to libvirt" in host.log_text()[begin:], 10, "sidecard to be connected")
     return host.stop_sidecard
 

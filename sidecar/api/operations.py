@@ -238,7 +238,7 @@ _ROWS = (
         (_DOMAIN, _CHANNEL),
         DomainView,
         (*_NO_DOMAIN, ProblemCode.CHANNEL_NOT_FOUND),
-        "forget what was agreed and negotiate anew; the answer does not wait for the agent's",
+        "forget what was agreed and negotiate anew; the answer does not wait for that, and wait does",
     ),
     Operation(
         "wait",

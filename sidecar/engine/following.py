@@ -45,9 +45,9 @@ class Wish:
     channels only one ever agrees.
     """
 
-    def __init__(self, state: str, channel: str | None, look: Callable[[], DomainView | None]) -> None:
+    def __init__(self, domain: str, state: str, channel: str | None, look: Callable[[], DomainView | None]) -> None:
         """``look`` gives the domain as it is now; ``None`` while it does not run here."""
-        self._state, self._channel, self._look = state, channel, look
+        self._domain, self._state, self._channel, self._look = domain, state, channel, look
 
     async def come_true(self, bell: Bell, timeout_s: float) -> DomainView:
         """Return as soon as it is so; ``bell`` rings whenever it may be.
@@ -76,7 +76,8 @@ class Wish:
     def _explain(self, timeout_s: float) -> ProblemError:
         view = self._look()
         if view is None:
-            return ProblemError(ProblemCode.DOMAIN_NOT_FOUND, f"no such domain came to run here within {timeout_s:g} s")
+            text = f"no domain {self._domain[:255]!a} came to run here within {timeout_s:g} s"
+            return ProblemError(ProblemCode.DOMAIN_NOT_FOUND, text)
         if view.arrival is None:
             why = "its guest has not arrived"
         else:

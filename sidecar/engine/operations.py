@@ -114,7 +114,7 @@ class Operations:
 
     async def wait(self, domain: str, state: str, timeout: float, channel: str | None) -> DomainView:
         """Return as soon as the record of this arrival stands with the state."""
-        wish = Wish(state, channel, lambda: self._find_view(domain))
+        wish = Wish(domain, state, channel, lambda: self._find_view(domain))
         try:
             return await wish.come_true(self._surroundings.events.bell, timeout)
         except ProblemError as error:

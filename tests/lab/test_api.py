@@ -92,6 +92,7 @@ def test_a_process_that_waits_returns_within_50_ms_of_the_record(host: Host, gue
             watch.end()
     # Libvirt tells of the write before it has answered it, and the record is read back before it counts.
     assert median(late) < 0.05, late
+    assert -0.05 < min(late) <= max(late) < 0.5, late  # two laboratories may run side by side
 
 
 class Waiter:
