@@ -10,9 +10,6 @@ from sidecar.protocol.states import Dialect
 from sidecar.record.agreement import ChannelRow
 from sidecar.record.domain_xml import ChannelDevice
 
-# An operator who asks again within this time gets what is under way already.
-RENEGOTIATE_PAUSE_S = 1.0
-
 
 class Channel(Protocol):
     """A channel of the live XML while one QEMU process serves it.
@@ -66,7 +63,7 @@ class Channel(Protocol):
         """The messages, of either direction, that went over it since the stay began; names of the tables."""
 
     def renegotiate(self) -> None:
-        """Forget what was agreed and ask the agent anew; while that is under way nothing more is done."""
+        """Forget what was agreed and ask the agent anew."""
 
     async def refresh(self) -> None:
         """Ask the guest of itself, where its agent tells nothing by itself; takes 2 s at most, and raises nothing."""

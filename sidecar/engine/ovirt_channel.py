@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from sidecar.engine.attachment import Attachment
-from sidecar.engine.channel import RENEGOTIATE_PAUSE_S
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.facts import Facts
@@ -83,7 +82,6 @@ class OvirtChannel:
         )
         self._bad_input = BadInputMeter(surroundings.tally, self.dialect)
         self._sent: set[str] = set()
-        self._renegotiated_at = -_INFINITY
         self._spoke_here = False
         self._unread_since: float | None = None
         self._messages = OvirtMessages(self._write)
@@ -178,10 +176,8 @@ class OvirtChannel:
 
     def renegotiate(self) -> None:
         """See ``Channel``."""
-        if self._clock.now() >= self._renegotiated_at + RENEGOTIATE_PAUSE_S:
-            self._renegotiated_at = self._clock.now()
-            self._session.renegotiate(self._clock.now())
-            self._update()
+        self._session.renegotiate(self._clock.now())
+        self._update()
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Keep the channel connected from now on, in a task of this group."""

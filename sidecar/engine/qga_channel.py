@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from sidecar.engine.channel import RENEGOTIATE_PAUSE_S
 from sidecar.engine.clocks import GuestClock
 from sidecar.engine.entry import Entry, GuestTimer, read_view
 from sidecar.engine.facts import Facts
@@ -92,7 +91,6 @@ class QgaChannel:
         self._asking: asyncio.Task[None] | None = None
         self._complained = False
         self._used: set[str] = set()
-        self._renegotiated_at = -_INFINITY
 
     @property
     def row(self) -> ChannelRow:
@@ -171,8 +169,7 @@ class QgaChannel:
 
     def renegotiate(self) -> None:
         """See ``Channel``."""
-        if self._line.ready and self._clock.now() >= self._renegotiated_at + RENEGOTIATE_PAUSE_S:
-            self._renegotiated_at = self._clock.now()
+        if self._line.ready:
             self._session.renegotiate(self._clock.now())
             self._update()
 

@@ -29,6 +29,9 @@ from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin
 
 logger = logging.getLogger(__name__)
 
+# An operator who wants a channel renegotiated again within this time gets what is under way already.
+RENEGOTIATE_PAUSE_S = 1.0
+
 
 class Phase(Enum):
     """Where the guest is."""
@@ -70,6 +73,7 @@ class Stay:
         self._surroundings = surroundings
         self._name, self._uuid, self._label = snapshot.name, snapshot.uuid, ascii(snapshot.name)
         self._view: DomainView | None = None
+        self._renegotiated_at: dict[str, float] = {}
         self._phase = Phase.EXPECTED
         self._clock = GuestClock(asyncio.get_running_loop().time)
         self._record_present = snapshot.record_present
@@ -239,8 +243,14 @@ class Stay:
 
     def renegotiate(self, name: str | None) -> None:
         """Negotiate anew on the channel of this name, or on all of them."""
+        now = self._clock.now()
         for channel in self._channels:
-            if name in (None, channel.device.name):
+            wanted = name in (None, channel.device.name)
+            if (
+                wanted
+                and now >= self._renegotiated_at.get(channel.device.name, -RENEGOTIATE_PAUSE_S) + RENEGOTIATE_PAUSE_S
+            ):
+                self._renegotiated_at[channel.device.name] = now
                 channel.renegotiate()
 
     @property

@@ -18,6 +18,7 @@ monotonic seconds of a clock that stands still while the domain does.
 from sidecar.errors import Refusal
 from sidecar.protocol.flapping import Flapping
 from sidecar.protocol.qga_gate import refuse_command
+from sidecar.protocol.qga_memory import AgentMemory
 from sidecar.protocol.qga_report import Report
 from sidecar.protocol.qga_states import MOVES, Stage, Step
 from sidecar.protocol.qga_versions import common_release
@@ -67,11 +68,9 @@ class QgaSession:
         self._absent_s, self._arrived_at = absent_s, now
         self._port, self._stage = port, stage
         self._version = Release(0, 0)
-        self._judged: Report | None = None
-        self._latest: Report | None = None
         self._round = self._agreements = 0
-        self._offer = None if stage is Stage.UNHEARD else offer
-        self._last_agreed = None if agreed is None else (offer, agreed)
+        earlier = None if agreed is None else (offer, agreed)
+        self._memory = AgentMemory(None if stage is Stage.UNHEARD else offer, earlier)
         self._heard_at = now
         self._untracked = self._postponed = False
         self._pause_s = ASK_AGAIN_FIRST_S
@@ -88,10 +87,10 @@ class QgaSession:
     def view(self) -> ChannelView[str]:
         """The live state; a stale ``agreed`` never shows here."""
         reason = self._stage.reason
-        if self._stage is Stage.AGREED and self._judged is not None and self._judged.inferred:
+        if self._stage is Stage.AGREED and self._memory.inferred:
             reason = Reason.INFERRED
         reason = self._flapping.cover(reason, self._now)
-        return ChannelView(self._stage.state, str(self._version), self._offer, str(self._maximum), reason)
+        return ChannelView(self._stage.state, str(self._version), self._memory.offer, str(self._maximum), reason)
 
     @property
     def port_open(self) -> bool:
@@ -110,7 +109,7 @@ class QgaSession:
 
     def refuse(self, name: str) -> Refusal | None:
         """Why this command may not go to the agent now; ``None``: it may."""
-        return refuse_command(name, self.view, self._version, self._latest)
+        return refuse_command(name, self.view, self._version, self._memory.latest)
 
     # The guest's end.
 
@@ -119,7 +118,7 @@ class QgaSession:
         self._now = now
         # What the XML showed just now is reported once more.
         if self._port is not Port.HEARD or now >= self._heard_at + SAME_REPORT_S:
-            self._last_agreed = None
+            self._memory.forget_agreed()
             self._meet_agent()
         elif self._ask_at < _INFINITY:
             self._ask_at = now  # we asked before libvirt was ready to
@@ -130,7 +129,7 @@ class QgaSession:
         self._now = now
         if self.port_open:
             self._forget(Step.CLOSED)
-        self._last_agreed = None
+        self._memory.forget_agreed()
         self._port = Port.CLOSED
         self._ask_at = _INFINITY
 
@@ -223,10 +222,10 @@ class QgaSession:
         self._now = now
         if number != self._round:
             return
-        self._latest, self._offer = report, report.offer
+        self._memory.take(report)
         self._ask_at = _INFINITY  # whatever made us doubt came before this answer
         if not report.frozen:
-            self._judged, self._pause_s = report, ASK_AGAIN_FIRST_S
+            self._pause_s = ASK_AGAIN_FIRST_S
         self._decide()
         if report.frozen:
             self._ask_again()
@@ -253,26 +252,15 @@ class QgaSession:
         if not self._maximum:
             self._conclude(Step.CAPPED)
             return
-        release = self._judged_release()
+        release = self._memory.release
         if release is not None:
             before = self._version
             self._conclude(Step.REPORT)
             self._version = common_release(release, self._maximum)
             self._agreements += self._version != before
-            self._last_agreed = (self._offer, release)
-        if self._latest is not None and self._latest.frozen:
+            self._memory.keep_agreed(release)
+        if self._memory.frozen:
             self._conclude(Step.FROZEN)
-
-    def _judged_release(self) -> Release | None:
-        """Of the agent's last list that could be judged, or, while it is frozen, of the agreement before we lost track.
-
-        The latter only while the agent calls itself the same: its end was not seen closing, but might have.
-        """
-        if self._judged is not None:
-            return self._judged.release
-        if self._last_agreed is not None and self._offer is not None and self._last_agreed[0] == self._offer:
-            return self._last_agreed[1]
-        return None
 
     def _conclude(self, step: Step) -> None:
         self._stage = advance(MOVES, self._stage, step)
@@ -283,9 +271,9 @@ class QgaSession:
         """Nothing is agreed any more, and what is being asked is asked of somebody who is gone."""
         self._round += 1
         self._conclude(step)
-        self._judged = self._latest = None
+        self._memory.forget_lists()
         if self._stage in (Stage.UNHEARD, Stage.FLAPPING):
-            self._offer = None
+            self._memory.offer = None
 
     def set_maximum(self, maximum: Release, now: float) -> None:
         """This host's cap changed: decide anew with what the agent is known to be."""
