@@ -75,7 +75,11 @@ def list_pages() -> list[Page]:
                     "SIGTERM, SIGINT": "end; exit status 0",
                     "SIGHUP": "read the configuration again",
                 },
-                "exit status": {"0": "ended by a signal", "2": "wrong usage, or a wrong configuration"},
+                "exit status": {
+                    "0": "ended by a signal",
+                    "1": "another sidecard runs already",
+                    "2": "wrong usage, or a wrong configuration",
+                },
                 "files": {**_CONFIGURATION, **_SOCKETS},
             },
         ),

@@ -43,7 +43,7 @@ STOP_S = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code: 0 after a clean stop, 2 for wrong usage or a wrong configuration."""
+    """Entry point; the exit code: 0 after a clean stop, 1 where another runs, 2 for wrong usage or configuration."""
     options = build_parser().parse_args(arguments)
     try:
         configuration = load_configuration(options.config)

@@ -4,7 +4,6 @@ Nothing is imported here before an argument needs it: every command starts with 
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -19,7 +18,9 @@ _EXIT_CODES = (
     "Exit codes: 0 done, or yes; 1 no: refused, not allowed, not found; 2 wrong usage; 3 the daemon cannot be reached; "
     "4 it was sent, and nobody knows whether it ran. SIDECAR_SOCKET names the daemon's socket where --socket does not."
 )
+_SOCKET = "the daemon's socket (default: /run/sidecar/api.sock)"
 _CONFIGURATION = "sidecard's configuration, which names spool and state (default: /etc/sidecar/sidecar.toml)"
+_CAPS = "sidecard's configuration, for its caps (default: /etc/sidecar/sidecar.toml)"
 
 # What ``add_subparsers`` returns has no other name.
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -43,14 +44,33 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; wrong usage ends the program, as argparse does."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
-    # What comes after an option that stands between them is left over: argparse fills "[KEY=VALUE ...]" only once.
-    late = [text for text in rest if options.command == "send" and "=" in text and text[0] not in "-="]
-    if len(late) < len(rest):
-        parser.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in late)}")
+    late, strange = _find_late(rest) if options.command == "send" else ([], rest)
+    if strange:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
     if options.command == "send":
-        pairs = [*options.pairs, *(_pair(text) for text in late)]
-        options.arguments = {**(options.arguments or {}), **dict(pairs)} if pairs else options.arguments
+        options.arguments = _join_arguments(parser, options, late)
     return options
+
+
+def _join_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace, late: list[str]) -> Any:
+    """Those of --args and all the pairs; ``None`` where there are none of either."""
+    try:
+        pairs = [*options.pairs, *map(_pair, late)]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument KEY=VALUE: {error}")
+    return {**(options.arguments or {}), **dict(pairs)} if pairs else options.arguments
+
+
+def _find_late(rest: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The pairs among what argparse left over, and the rest.
+
+    Left over is what comes after an option that stands between them, since it fills "[KEY=VALUE ...]" only once; "--"
+    is with them, and behind it there are no options.
+    """
+    place = rest.index("--") if "--" in rest else len(rest)
+    before, behind = rest[:place], rest[place + 1 :]
+    late = [text for text in before if "=" in text and text[0] not in "-="]
+    return [*late, *behind], [text for text in before if text not in late]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"sidecarctl {__version__}")
-    parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: /run/sidecar/api.sock)")
+    parser.add_argument("--socket", metavar="PATH", help=_SOCKET)
     # With its own "prog" argparse need not measure the terminal, which costs a tenth of the start.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="sidecarctl")
     _add_reading(commands)
@@ -83,9 +103,7 @@ def _add(commands: Commands, name: str, text: str, *, domain: bool = True) -> ar
     if domain:
         parser.add_argument("domain", metavar="DOMAIN", help="name or UUID of a domain that runs here")
     # It may stand before the command as well, and must not undo what stands there.
-    parser.add_argument(
-        "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket (default: as above)"
-    )
+    parser.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=_SOCKET)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -134,7 +152,7 @@ def _add_sending(commands: Commands) -> None:
 def _add_waiting(commands: Commands) -> None:
     wait = _add(commands, "wait", "return as soon as this arrival is agreed; exit 1 and the reason when not in time")
     wait.add_argument("--for", dest="state", choices=STATES, default="agreed", help="wait for this (default: agreed)")
-    wait.add_argument("--timeout", metavar="S", type=_seconds, default=60.0, help="seconds to wait (default: 60)")
+    wait.add_argument("--timeout", metavar="S", type=_patience, default=60.0, help="seconds to wait (default: 60)")
     wait.add_argument(
         "--channel", metavar="C", help="only this channel; without, one channel of each dialect has to be there"
     )
@@ -196,15 +214,24 @@ def _add_probe(commands: Commands) -> None:
     dialect.add_argument("--ovirt", metavar="SOCKET", help="an oVirt guest agent listens there")
     parser.add_argument("--timeout", metavar="S", type=_seconds, default=15.0, help="default: %(default)g seconds")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument(
-        "--config", metavar="FILE", help="sidecard's configuration, for its caps (default: as sidecard's)"
-    )
+    parser.add_argument("--config", metavar="FILE", help=_CAPS)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError("expected more than 0 and at most 3600 seconds")
+    seconds = _patience(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+    return seconds
+
+
+def _patience(text: str) -> float:
+    """Seconds, or 0 for who wants to know how it is now."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, not {text!a}") from None
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("expected at most 3600 seconds, and no fewer than 0")
     return seconds
 
 
@@ -243,20 +270,6 @@ def _parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def _load(text: str | bytes) -> Any:
-    import json
+    from sidecar.client.strict_json import load_json
 
-    try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_load_float)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _load_float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):  # JSON can say 1e999, and nobody can receive it
-        raise ValueError(f"{text[:32]} is too large")
-    return number
+    return load_json(text)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from sidecar.api.problems import ProblemError
+from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.views import (
     DoctorView,
     DomainView,
@@ -19,8 +19,8 @@ from sidecar.api.views import (
     SentView,
 )
 from sidecar.cli import sheets
-from sidecar.cli.talk import describe, open_client
-from sidecar.cli.terminal import Screen, escape, progress
+from sidecar.cli.talk import describe, find_named, open_client
+from sidecar.cli.terminal import Screen, discard, escape, progress, warn
 from sidecar.client.documents import Documents
 from sidecar.errors import DaemonUnreachableError
 
@@ -39,21 +39,17 @@ def run(options: Namespace) -> int:
         return _COMMANDS[options.command](client.documents, options)
 
 
-def warn(text: str) -> None:
-    """One line on stderr."""
-    print(f"sidecarctl: {escape(text)}", file=sys.stderr)
-
-
 def _print_document(document: Any) -> None:
     print(json.dumps(document))
 
 
 def _list(documents: Documents, options: Namespace) -> int:
     answer = documents.request("list")
+    views = documents.read_list(DomainView, "list", answer)
     if options.json:
         _print_document(answer)
     else:
-        print(sheets.render_domains(documents.read_list(DomainView, "list", answer), Screen.of_stdout()))
+        print(sheets.render_domains(views, Screen.of_stdout()))
     return DONE
 
 
@@ -61,24 +57,24 @@ def _show(documents: Documents, options: Namespace) -> int:
     answer = documents.request("show", domain=options.domain)
     view = documents.read(DomainView, "show", answer)
     try:
-        guest, refusal = documents.request("guest", domain=options.domain), ""
+        guest = documents.request("guest", domain=options.domain)
+        told = sheets.render_guest(documents.read(GuestView, "guest", guest), Screen.of_stdout())
     except ProblemError as error:
-        guest, refusal = None, f"guest: not shown: {describe(error)}"
+        guest, told = None, escape(f"guest: not shown: {describe(error)}")
     if options.json:
         _print_document({**answer, "guest": guest})
         return DONE
-    screen = Screen.of_stdout()
-    told = escape(refusal) or sheets.render_guest(documents.read(GuestView, "guest", guest), screen)
-    print(f"{sheets.render_domain(view, screen)}\n\n{told}")
+    print(f"{sheets.render_domain(view, Screen.of_stdout())}\n\n{told}")
     return DONE
 
 
 def _show_messages(documents: Documents, options: Namespace) -> int:
     answer = documents.request("messages", domain=options.domain, channel=options.channel)
+    views = documents.read_list(MessageView, "messages", answer)
     if options.json:
         _print_document(answer)
     else:
-        print(sheets.render_messages(documents.read_list(MessageView, "messages", answer), Screen.of_stdout()))
+        print(sheets.render_messages(views, Screen.of_stdout()))
     return DONE
 
 
@@ -95,52 +91,82 @@ def _can_send(documents: Documents, options: Namespace) -> int:
 
 
 def _send(documents: Documents, options: Namespace) -> int:
-    with progress(f"{options.domain}: {options.message}: waiting for the answer, {options.timeout:g} s at most"):
-        answer = documents.request(
-            "send",
-            domain=options.domain,
-            message=options.message,
-            arguments=options.arguments,
-            timeout=options.timeout,
-            channel=options.channel,
-        )
-    view = documents.read(SentView, "send", answer)
-    if options.json:
-        _print_document(answer)
-    elif view.reply is None:
-        print(escape(f"{view.message} was sent to {options.domain}, on {view.channel}"))
-    else:
-        print(json.dumps(view.reply, indent=2))
-    return DONE
+    arguments = {"domain": options.domain, "message": options.message, "arguments": options.arguments}
+    what = f"{options.domain}: {options.message}"
+
+    def ask() -> Any:
+        with progress(f"{what}: waiting for the answer, {options.timeout:g} s at most"):
+            return documents.request("send", **arguments, timeout=options.timeout, channel=options.channel)
+
+    def show(answer: Any) -> None:
+        view = documents.read(SentView, "send", answer)
+        if options.json:
+            _print_document(answer)
+        elif view.reply is None:
+            print(escape(f"{view.message} was sent to {options.domain}, on {view.channel}"))
+        else:
+            print(json.dumps(view.reply, indent=2))
+
+    return _change(documents, what, ask, show)
 
 
 def _renegotiate(documents: Documents, options: Namespace) -> int:
-    answer = documents.request("renegotiate", domain=options.domain, channel=options.channel)
-    return _print_channels(documents, options, answer)
+    def ask() -> Any:
+        return documents.request("renegotiate", domain=options.domain, channel=options.channel)
+
+    def show(answer: Any) -> None:
+        # The states below it are those on record: nobody has answered yet.
+        told = escape(f"asked anew; sidecarctl wait {options.domain} tells when it is agreed")
+        _print_channels(documents, options, answer, f"{told}\n\n")
+
+    return _change(documents, f"{options.domain}: renegotiate", ask, show)
+
+
+def _change(documents: Documents, what: str, ask: Callable[[], Any], show: Callable[[Any], None]) -> int:
+    """Have something changed, and show the answer; once it is done, it counts as done wherever the output went.
+
+    Raises:
+        ProblemError: The daemon's; or no-answer: interrupted when something was sent already.
+    """
+    try:
+        answer = ask()
+        try:
+            show(answer)
+            sys.stdout.flush()
+        except OSError as error:
+            discard(sys.stdout)
+            warn(f"{what}: it was done, and its answer could not be written: {error.strerror or error}")
+    except KeyboardInterrupt:
+        if not documents.has_sent:
+            raise
+        told = f"{what}: interrupted after it was sent: nobody knows whether it ran"
+        raise ProblemError(ProblemCode.NO_ANSWER, told) from None
+    return DONE
 
 
 def _wait(documents: Documents, options: Namespace) -> int:
     arguments = {"domain": options.domain, "for": options.state, "timeout": options.timeout, "channel": options.channel}
     with progress(f"{options.domain}: waiting to be {options.state}, {options.timeout:g} s at most"):
         answer = documents.request("wait", **arguments)
-    return _print_channels(documents, options, answer)
+    _print_channels(documents, options, answer)
+    return DONE
 
 
-def _print_channels(documents: Documents, options: Namespace, answer: Any) -> int:
+def _print_channels(documents: Documents, options: Namespace, answer: Any, before: str = "") -> None:
     view = documents.read(DomainView, options.command, answer)
     if options.json:
         _print_document(answer)
     else:
-        print(sheets.render_channels(view, Screen.of_stdout()))
-    return DONE
+        print(f"{before}{sheets.render_channels(view, Screen.of_stdout())}")
 
 
 def _show_host(documents: Documents, options: Namespace) -> int:
     answer = documents.request("host")
+    view = documents.read(HostView, "host", answer)
     if options.json:
         _print_document(answer)
     else:
-        print(sheets.render_host(documents.read(HostView, "host", answer)))
+        print(sheets.render_host(view))
     return DONE
 
 
@@ -165,6 +191,8 @@ def _diagnose(options: Namespace) -> int:
             answer = client.documents.request("doctor", domain=options.domain)
             view = client.documents.read(DoctorView, "doctor", answer)
     except DaemonUnreachableError:
+        if find_named(options.socket):
+            raise  # it may be another host's, and what is found here would be told of the wrong one
         # A daemon that is down is a fault, too, and the rest of the host can be looked at without it.
         from pathlib import Path
 

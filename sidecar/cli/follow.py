@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from sidecar.api.events import Event
 from sidecar.api.problems import ProblemCode, ProblemError
-from sidecar.cli.commands import warn
 from sidecar.cli.sheets import render_event
 from sidecar.cli.talk import describe, open_client
+from sidecar.cli.terminal import warn
 from sidecar.client import EventStream
 from sidecar.errors import DaemonUnreachableError
 
@@ -21,6 +21,9 @@ FIRST_DELAY_S, LAST_DELAY_S = 0.25, 5.0
 
 # While nothing happens nothing is printed, and only by looking is it seen that nobody reads any more.
 LOOK_S = 1.0
+
+# An id that no daemon gives out: the answer is a word on that events were missed, and all that are still there.
+NO_EVENT_YET = "none"
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ def _follow(options: Namespace) -> NoReturn:
     stream: EventStream | None = _open(options, after)
     while True:
         try:
-            stream = stream or _open(options, after)
+            stream = stream or _open(options, after or NO_EVENT_YET)
             for event in stream:
                 _print(event, as_json=options.json)
                 after, outage = event.id, _Outage()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from sidecar.cli.arguments import parse
 from sidecar.errors import ConfigurationError, DaemonUnreachableError, SidecarError
 
-DONE, REFUSED, WRONG_USAGE, UNREACHABLE, UNKNOWN_OUTCOME = 0, 1, 2, 3, 4
+DONE, REFUSED, WRONG_USAGE, UNREACHABLE = 0, 1, 2, 3
 # As a shell counts a command that SIGINT ended.
 INTERRUPTED = 130
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done or yes, 1 no or refused, 2 wrong usage or configuration, 3 the daemon cannot be reached,
         4 it was sent, and nobody knows whether it ran.
     """
+    _open_missing()
     if arguments is None:
         _spare_collecting()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -42,15 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SidecarError as error:
         return _report(error)
     except BrokenPipeError:
-        # The reader (``| head``) has gone; the interpreter's own flush at exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (``| head``) has gone.
+        from sidecar.cli.terminal import discard
+
+        discard(sys.stdout)
         return DONE if command == "events" else REFUSED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", REFUSED)
     except KeyboardInterrupt:
-        return _interrupt(command)
+        return DONE if command == "events" else INTERRUPTED
     return code
+
+
+def _open_missing() -> None:
+    """Put /dev/null where the process was started without stdin, stdout or stderr (``>&-``).
+
+    Else the daemon's socket would become one of them. The order matters: each gets the lowest number that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, errors="backslashreplace")  # noqa: SIM115  # until the process ends
+            setattr(sys, name, stream)
 
 
 def _spare_collecting() -> None:
@@ -92,12 +106,6 @@ def _report(error: SidecarError) -> int:
     return _fail(describe(error), code)
 
 
-def _interrupt(command: str) -> int:
-    if command in {"send", "renegotiate"}:
-        return _fail("interrupted: nobody knows whether it ran", UNKNOWN_OUTCOME)
-    return DONE if command == "events" else INTERRUPTED
-
-
 def _run_probe(options: argparse.Namespace) -> int:
     from pathlib import Path
 
@@ -130,9 +138,9 @@ def _run_hooks(options: argparse.Namespace) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    from sidecar.cli.terminal import escape
+    from sidecar.cli.terminal import warn
 
-    print(f"sidecarctl: {escape(text)}", file=sys.stderr)
+    warn(text)
     return code
 
 

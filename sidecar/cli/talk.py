@@ -17,7 +17,7 @@ def open_client(given: str | None) -> Client:
     Raises:
         DaemonUnreachableError: Nobody is there.
     """
-    named = given or os.environ.get(SOCKET_VARIABLE)
+    named = find_named(given)
     client = Client(named or DEFAULT_SOCKET)
     try:
         client.connect()
@@ -26,6 +26,11 @@ def open_client(given: str | None) -> Client:
             raise
         return _open_readonly()
     return client
+
+
+def find_named(given: str | None) -> str | None:
+    """The socket that was given, or else that SIDECAR_SOCKET names; ``None``: neither, and the default one is meant."""
+    return given or os.environ.get(SOCKET_VARIABLE)
 
 
 def _open_readonly() -> Client:

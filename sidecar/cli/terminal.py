@@ -3,8 +3,9 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TextIO
 from unicodedata import category, east_asian_width
 
 from sidecar.cli.width import count_columns
@@ -89,5 +90,22 @@ def progress(text: str) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stderr.write(_ERASE_LINE)
-        sys.stderr.flush()
+        # The terminal may have gone, and what was done meanwhile matters more.
+        with suppress(OSError):
+            sys.stderr.write(_ERASE_LINE)
+            sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr, where it can be written: the exit code says the same."""
+    try:
+        print(f"sidecarctl: {escape(text)}", file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let what the stream still holds, and all that comes, go nowhere: the interpreter's own flush at exit, too."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

@@ -4,11 +4,11 @@
 generously; what is nonsense to it or here is no answer of sidecard's.
 """
 
-import json
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
 from sidecar.api.problems import Problem
+from sidecar.client.strict_json import load_json
 
 # Hundreds of domains with all that their guests told take a few MiB.
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
@@ -37,10 +37,7 @@ def read_document(response: HTTPResponse) -> Any:
         raise ValueError(f"an answer of more than {BODY_LIMIT_BYTES >> 20} MiB")
     if response.length:  # which http.client leaves to who asks for a part
         raise IncompleteRead(body, response.length)
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("a document that is nested too deeply") from None
+    return load_json(body)
 
 
 def read_problem(response: HTTPResponse, document: Any) -> Problem:

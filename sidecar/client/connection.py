@@ -36,6 +36,11 @@ class Connection:
         self._http = UnixConnection(path, timeout_s)
         self._has_answered = False
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether the daemon may have read something of the last request."""
+        return self._http.has_sent
+
     def check(self) -> bool:
         """Whether the connection is open; one that the daemon has closed meanwhile is forgotten.
 
@@ -123,8 +128,8 @@ class Connection:
         raise ProblemError(problem.code, problem.detail, **problem.extra)
 
     def _ask(self, request: Request) -> HTTPResponse:
-        self.open().settimeout(request.timeout_s)
         self._http.has_sent = False
+        self.open().settimeout(request.timeout_s)
         # It may hang up before it has read all; what it said first, if anything, tells why.
         with suppress(BrokenPipeError, ConnectionResetError):
             self._http.request(request.method, request.target, request.body, dict(request.headers))

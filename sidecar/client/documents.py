@@ -29,6 +29,11 @@ class Documents:
             raise VersionCapError(f"version_cap {version_cap}: this client speaks {API_VERSION}, and no other major")
         self._connection, self._cap = connection, version_cap
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether the daemon may have read something of the last request: of use to who was interrupted meanwhile."""
+        return self._connection.has_sent
+
     def request(self, name: str, /, **arguments: Any) -> Any:
         """The document that answers an operation, keys of newer daemons included.
 

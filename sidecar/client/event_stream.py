@@ -3,13 +3,13 @@
 Source: the HTML standard, "Server-sent events".
 """
 
-import json
 from collections.abc import Iterator
 from http.client import HTTPResponse
 
 from sidecar.api.events import Event
 from sidecar.client.answers import ANSWER_ERRORS, is_nonsense
 from sidecar.client.connection import Connection
+from sidecar.client.strict_json import load_json
 from sidecar.errors import DaemonUnreachableError
 
 # An event tells of one domain; one with thousands of channels would be a fiftieth of this.
@@ -75,10 +75,7 @@ def _read_events(lines: Iterator[bytes]) -> Iterator[Event]:
 
 
 def _read_event(data: bytes) -> Event:
-    try:
-        document = json.loads(data)
-    except RecursionError:
-        raise ValueError("a document that is nested too deeply") from None
+    document = load_json(data)
     if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in ("id", "time", "type")):
         raise ValueError("a document without id, time or type")
     id_, time, type_, domain, uuid = (document.pop(key, None) for key in _OWN_KEYS)

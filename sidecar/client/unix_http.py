@@ -34,9 +34,14 @@ class UnixConnection(HTTPConnection):
         self.sock = _connect(self.path, self._timeout_s)
 
     def send(self, data: Any) -> None:
-        """Send bytes; ``has_sent`` tells whether any of them went out, whatever happens then."""
-        count = self.sock.send(data)
-        self.has_sent = True
+        """Send bytes; ``has_sent`` tells whether any of them may have gone out, whatever happens then."""
+        # Set before: an interruption can come right behind the system call.
+        had_sent, self.has_sent = self.has_sent, True
+        try:
+            count = self.sock.send(data)
+        except OSError:
+            self.has_sent = had_sent
+            raise
         self.sock.sendall(data[count:])
 
 

@@ -245,11 +245,8 @@ class Stay:
         """Negotiate anew on the channel of this name, or on all of them."""
         now = self._clock.now()
         for channel in self._channels:
-            wanted = name in (None, channel.device.name)
-            if (
-                wanted
-                and now >= self._renegotiated_at.get(channel.device.name, -RENEGOTIATE_PAUSE_S) + RENEGOTIATE_PAUSE_S
-            ):
+            before = self._renegotiated_at.get(channel.device.name, float("-inf"))
+            if name in (None, channel.device.name) and now >= before + RENEGOTIATE_PAUSE_S:
                 self._renegotiated_at[channel.device.name] = now
                 channel.renegotiate()
 

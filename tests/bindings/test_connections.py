@@ -365,8 +365,7 @@ async def test_requests_behind_one_that_takes_its_time_are_not_read_without_end(
 
 
 async def test_a_client_that_asked_more_than_is_read_ahead_is_missed_when_it_goes(tmp_path: Path) -> None:
-    limits = {"idle_seconds": IDLE_S, "connections": 1, "request_seconds": 5}
-    async with Rig(tmp_path, **limits).running() as rig:
+    async with Rig(tmp_path, idle_seconds=IDLE_S, connections=1, request_seconds=5).running() as rig:
         rig.operations.hold = asyncio.Event().wait
         async with connected(rig.full) as client:
             await flood(client, 50_000_000)

@@ -49,11 +49,19 @@ def test_a_value_is_json_where_it_can_be(text: str, value: Any) -> None:
         ["a=1", "--timeout", "3", "b=2"],
         ["--timeout=3", "a=1", "--args", '{"a": 5, "b": 2}'],
         ["--timeout=3", "--args", '{"a": 1, "b": 2}'],
+        ["--timeout", "3", "--", "a=1", "b=2"],
+        ["a=1", "--timeout", "3", "--", "b=2"],
+        ["a=1", "--timeout", "3", "b=2", "--"],
+        ["--timeout", "3", "a=5", "--channel", "c", "b=2", "--", "a=1"],
     ],
 )
 def test_options_may_stand_anywhere(arguments: list[str]) -> None:
     options = parse([*SEND, *arguments])
     assert (options.arguments, options.timeout) == ({"a": 1, "b": 2}, 3)
+
+
+def test_behind_two_dashes_there_are_no_options() -> None:
+    assert parse([*SEND, "--timeout", "3", "--", "--a=1", "-b=2"]).arguments == {"--a": 1, "-b": 2}
 
 
 def test_without_any_there_are_none() -> None:
@@ -77,6 +85,11 @@ def test_arguments_from_a_file_and_from_stdin(tmp_path: Path, monkeypatch: pytes
         [*SEND, "=3"],
         [*SEND, "--timeout", "3", "=3"],
         [*SEND, "--timeout", "3", "text"],
+        [*SEND, "--timeout", "3", "--", "text"],
+        [*SEND, "--timeout", "3", "--", "=3"],
+        [*SEND, "--timeout", "3", "--bogus", "--", "b=2"],
+        ["wait", "vm1", "--timeout", "-1"],
+        ["wait", "vm1", "--timeout", "4000"],
         [*SEND, "--timeout", "0"],
         [*SEND, "--timeout", "4000"],
         [*SEND, "--timeout", "nan"],
@@ -105,6 +118,17 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         parse(arguments)
     assert caught.value.code == 2
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("command", [SEND, ("wait", "vm1"), ("probe", "--qga", "s")])
+def test_a_time_that_is_no_number(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([*command, "--timeout", "soon"])
+    assert "argument --timeout: expected a number of seconds, not 'soon'\n" in capsys.readouterr().err
+
+
+def test_waiting_for_no_time_at_all() -> None:
+    assert parse(["wait", "vm1", "--timeout", "0"]).timeout == 0
 
 
 def test_a_file_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

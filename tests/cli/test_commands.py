@@ -14,6 +14,7 @@ from sidecar.api.views import DoctorView, FindingView
 from sidecar.cli import host_doctor, talk
 from sidecar.cli.main import main
 from sidecar.client import Client
+from sidecar.client.unix_http import UnixConnection
 from tests.client.fake_daemon import HANG_UP, Answer, Call, Reply, problem, reply, serve
 from tests.client.samples import (
     ANSWERS,
@@ -215,13 +216,29 @@ class TestSend:
         with serve(path, lambda call: problem(code, detail="so\nit\x1b is")):
             expect_line(run("send", "vm1", "guest-ping"), exit_code, f"so\\nit\\x1b is ({code})\n")
 
-    def test_interrupted(self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("arguments", [("send", "vm1", "guest-ping"), ("renegotiate", "vm1")])
+    def test_interrupted(
+        self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    ) -> None:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Client, "connect", interrupt)
-        expect_line(run("send", "vm1", "guest-ping"), 4, "interrupted")
-        assert run("list") == Done(130, "", "")
+        with serve(path, answer_well):
+            for place, name in ((Client, "connect"), (UnixConnection, "request")):
+                with monkeypatch.context() as patched:
+                    patched.setattr(place, name, interrupt)
+                    assert run(*arguments) == Done(130, "", "")
+            monkeypatch.setattr(UnixConnection, "getresponse", interrupt)
+            expect_line(run(*arguments), 4, "vm1: ", "interrupted after it was sent: nobody knows", "(no-answer)")
+            assert run("list") == Done(130, "", "")
+
+
+def test_renegotiating_says_that_it_does_not_wait(run: Run, path: Path) -> None:
+    with serve(path, answer_well):
+        done = run("renegotiate", "vm1")
+    assert done.out.splitlines()[:2] == ["asked anew; sidecarctl wait vm1 tells when it is agreed", ""]
+    assert "agreed" in done.out.splitlines()[3]
+    assert done.err == ""
 
 
 class TestPreflight:
@@ -275,6 +292,8 @@ class TestDoctor:
             return DoctorView(False, ("hook",), (finding,))
 
         monkeypatch.setattr(host_doctor, "examine", examine)
+        monkeypatch.setenv("SIDECAR_SOCKET", "")
+        monkeypatch.setattr(talk, "DEFAULT_SOCKET", str(path))
         answer: Answer = lambda call: HANG_UP  # noqa: E731
         with serve(path if there else path.with_name("other"), answer):
             done = run("doctor", "vm1", "--hooks-dir", "/h", "--config", "/c")
@@ -283,6 +302,18 @@ class TestDoctor:
             as_json = run("doctor", "--json")
             assert asked[1] == (Path("/etc/libvirt/hooks"), None, None)
             assert as_json.document["findings"][0]["code"] == "daemon-down"
+
+    @pytest.mark.parametrize("by_argument", [True, False])
+    def test_a_socket_that_was_named_may_be_another_hosts(
+        self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, by_argument: bool
+    ) -> None:
+        monkeypatch.delattr(host_doctor, "examine")
+        if by_argument:
+            monkeypatch.setenv("SIDECAR_SOCKET", "")
+        named = ("--socket", str(path)) if by_argument else ()
+        expect_line(run("doctor", *named), 3, f"{path}: there is no such socket")
+        with serve(path, lambda call: HANG_UP):
+            expect_line(run("doctor", "--json", *named), 3, "hung up")
 
     def test_a_refusal_is_no_reason_to_look_oneself(
         self, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -348,6 +379,15 @@ def test_an_answer_that_is_none(run: Run, path: Path) -> None:
     with serve(path, lambda call: Reply(b"\x1b[31mhello\n", closes=True)):
         expect_line(run("list"), 3, "no answer of sidecard's")
         expect_line(run("send", "vm1", "guest-ping"), 4, "nobody knows")
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("host",), ("messages", "vm1"), ("show", "vm1")])
+@pytest.mark.parametrize("document", ["nonsense", ["nonsense"], [float("nan")], {"name": float("inf")}])
+def test_json_that_is_no_answer_is_not_passed_on(
+    run: Run, path: Path, arguments: tuple[str, ...], document: object
+) -> None:
+    with serve(path, answer_always(document)):
+        expect_line(run(*arguments, "--json"), 3, "no answer of sidecard's")
 
 
 def test_text_that_the_terminal_cannot_show(run: Run, path: Path) -> None:

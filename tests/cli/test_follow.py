@@ -7,11 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from sidecar.api.events import EventType
+from sidecar.cli.follow import NO_EVENT_YET
+from sidecar.engine.event_log import EventLog
 from tests.client.fake_daemon import HANG_UP, Call, Reply, problem, serve, stream
 from tests.client.samples import EVENT
 
@@ -104,6 +108,26 @@ def test_a_daemon_that_restarts_is_waited_for_and_nothing_is_missed(path: Path, 
         assert daemon.lines == ["GET /v1/events?after=a-2"]
         # It said so once, however often it tried.
         assert follower.end(signal.SIGTERM) == (0, "")
+
+
+def test_what_happens_during_an_outage_is_not_lost_when_nothing_had_happened_before(
+    path: Path, followers: list[Follower]
+) -> None:
+    replies = [stream(), HANG_UP, stream(FIRST), stream(SECOND, closes=False)]
+    with serve(path, lambda call: replies.pop(0)) as daemon:
+        follower = start(followers, path, "--json")
+        assert [json.loads(follower.read())["id"] for _ in range(2)] == ["a-1", "a-2"]
+        afresh = "GET /v1/events?after=none"
+        assert daemon.lines == ["GET /v1/events", afresh, afresh, "GET /v1/events?after=a-1"]
+        assert follower.end(signal.SIGTERM)[0] == 0
+
+
+def test_no_daemon_gives_out_the_id_that_stands_for_no_event_yet() -> None:
+    log = EventLog(lambda: datetime.now(UTC))
+    log.publish(EventType.ARRIVED, "vm1")
+    follower = log.follow(NO_EVENT_YET)
+    told = [follower.take(), follower.take()]
+    assert [event and event.type for event in told] == [EventType.DAEMON, EventType.ARRIVED]
 
 
 def test_a_daemon_that_is_full_for_a_moment(path: Path, followers: list[Follower]) -> None:

@@ -92,6 +92,17 @@ def test_exit_codes_and_files_have_sections(files: dict[str, str]) -> None:
         assert word in text
 
 
+def test_the_daemons_exit_codes(files: dict[str, str]) -> None:
+    found = dict(re.findall(r"\.TP\n\\fB(\d)\\fR\n(.+)", files["man/sidecard.8"]))
+    assert list(found) == list("012")
+    assert found["1"] == "another sidecard runs already"
+
+
+def test_every_default_is_told_where_it_stands(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        assert not re.search(r"default: as", text), name
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
