@@ -28,6 +28,8 @@ from sidecar.api.views import FindingView
 from sidecar.config import ApiSection
 from sidecar.engine.doctor import Examination
 
+pytestmark = pytest.mark.thorough
+
 SIDECARCTL = (sys.executable, "-m", "sidecar.cli.main")
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.bindings.rest_client import rest_client
 from tests.bindings.rig import RawClient, Rig, connected, get, post
 
+pytestmark = pytest.mark.thorough
+
 IDLE_S = 0.3
 HOST = get("/v1/host")
 SEND = "/v1/domains/vm1/messages/m"

@@ -19,6 +19,8 @@ from sidecar.engine.event_log import EventLog
 from tests.client.fake_daemon import HANG_UP, Call, Reply, problem, serve, stream
 from tests.client.samples import EVENT
 
+pytestmark = pytest.mark.thorough
+
 LIMIT_S = 20.0
 
 FIRST, SECOND, THIRD = ({**EVENT, "id": f"a-{number}"} for number in (1, 2, 3))

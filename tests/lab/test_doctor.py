@@ -1,87 +1,36 @@
-"""The doctor on real hosts: every fault is produced, found, mended as the advice says, and gone.
+"""The doctor on real hosts: every fault is produced, found, mended by the very words of its advice, and gone.
 
-Without a daemon ``sidecarctl doctor`` looks for itself, with one it asks it; the guests have no systemd, so what the
-advice says of services is done to their processes.
+Without a daemon ``sidecarctl doctor`` looks for itself, with one it asks it. `Operator` types the commands of an
+advice; what an advice says in plain words only (stop it, wait, update) is done by the test, which says so.
 """
 
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from subprocess import CompletedProcess
 from time import monotonic
-from typing import Any
 
 import pytest
 
+from sidecar.cli import admit
 from tests.lab.conftest import GuestFactory
-from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, GuestSpec, channel_path
+from tests.lab.diagnosis import Finding, codes, codes_alone, diagnose, find, look_for, wait_healthy
+from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec, channel_element, channel_path
 from tests.lab.guest import Guest
-from tests.lab.guest_qga import make_freezable, signal_qga, start_qga, stop_qga
+from tests.lab.guest_qga import make_freezable, signal_qga, start_qga
 from tests.lab.host import Host
 from tests.lab.hostile_qga import Script, commands_received, silence_qga, start_scripted_qga, wait_port
+from tests.lab.operator import Operator, read_steps
 from tests.lab.records import remove_record, wait_agreed, wait_for_qga
+from tests.lab.sidecard import CONFIG as CONFIG_FILE
 from tests.lab.sidecard import PROGRAMS
 from tests.lab.waiting import wait_for
 
 CONFIG = "[ovirt]\nabsent_seconds = 1\nresponsive_seconds = 2\n[qga]\nabsent_seconds = 1\n"
 ALONE_LIMIT_S = 10.0
-API = "/run/sidecar/api.sock"
-NOBODY = "/run/nobody.sock"
-"""Where no daemon is reached, and the doctor looks for itself."""
-
-Finding = dict[str, Any]
-
-
-def diagnose(host: Host, domain: str | None = None, socket: str = API) -> dict[str, Any]:
-    """What the doctor says; its exit code must say the same."""
-    words = ["--socket", socket, "--json", *([] if domain is None else [domain])]
-    done = host.run([str(PROGRAMS / "sidecarctl"), "doctor", *words], check=False)
-    assert done.stdout, done.stderr
-    view: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if view["healthy"] else 1)
-    assert view["healthy"] == (not view["findings"])
-    return view
-
-
-def look_for(host: Host, code: str, guest: Guest | None = None) -> Finding | None:
-    """The finding of this code, if it is there; no other is of the same."""
-    name = None if guest is None else guest.name
-    found = [finding for finding in diagnose(host, name)["findings"] if finding["code"] == code]
-    assert len(found) <= 1
-    assert all(finding["domain"] == name for finding in found)
-    return found[0] if found else None
-
-
-def find(host: Host, code: str, guest: Guest | None = None, channel: str | None = None) -> Finding:
-    """The finding of this code; it must be of this channel."""
-    found = look_for(host, code, guest)
-    assert found is not None
-    assert found["channel"] == channel
-    return found
-
-
-def codes(host: Host, guest: Guest | None = None, socket: str = API) -> list[str]:
-    """What is found beside that the daemon is down."""
-    view = diagnose(host, None if guest is None else guest.name, socket)
-    return [finding["code"] for finding in view["findings"] if finding["code"] != "daemon-down"]
-
-
-def commands(finding: Finding) -> list[str]:
-    """What the advice says to type."""
-    return re.findall(r"`([^`]+)`", finding["advice"])
-
-
-def follow(host: Host, command: str) -> str:
-    """What a command of an advice prints on the host."""
-    return host.run(["sh", "-ec", command]).stdout
-
-
-def wait_healthy(guest: Guest) -> None:
-    """The daemon has looked again, and finds nothing any more."""
-    wait_for(lambda: diagnose(guest.here, guest.name)["healthy"], 20, f"{guest.name} to be healthy")
 
 
 # --- what is wrong with a channel
@@ -115,117 +64,180 @@ def restart_daemon(guest: Guest) -> None:
     guest.here.start_sidecard(CONFIG)
 
 
-def stop_ovirt(guest: Guest) -> None:
-    guest.agent_stop()
+@pytest.fixture
+def operator(guest: Guest) -> Iterator[Operator]:
+    operator = Operator(guest, CONFIG)
+    usual = operator.ovirt_agent.era
+    yield operator
+    if operator.ovirt_agent.era != usual:
+        guest.agent_restart()
 
 
-def never_open_qga(guest: Guest) -> None:
-    silence_qga(guest)
-    restart_daemon(guest)
+def stop_ovirt(operator: Operator) -> None:
+    operator.guest.agent_stop()
 
 
-def hang_ovirt(guest: Guest) -> None:
-    guest.agent_stop(signal.SIGSTOP)
+def stop_qga(operator: Operator) -> None:
+    silence_qga(operator.guest)
 
 
-def hang_qga(guest: Guest) -> None:
-    signal_qga(guest, signal.SIGSTOP)
+def never_open_qga(operator: Operator) -> None:
+    silence_qga(operator.guest)
+    restart_daemon(operator.guest)
 
 
-def run_script(script: Script) -> Callable[[Guest], None]:
-    def produce(guest: Guest) -> None:
-        silence_qga(guest)
-        start_scripted_qga(guest, script)
-
-    return produce
+def hang_ovirt(operator: Operator) -> None:
+    operator.guest.agent_stop(signal.SIGSTOP)
 
 
-def block_info(guest: Guest) -> None:
-    silence_qga(guest)
-    start_qga(guest, block=["guest-info"])
+def hang_qga(operator: Operator) -> None:
+    signal_qga(operator.guest, signal.SIGSTOP)
 
 
-def freeze(guest: Guest) -> None:
-    guest.here.virsh("domfsfreeze", guest.name)
-
-
-def run_agent(**how: Any) -> Callable[[Guest], None]:
-    def produce(guest: Guest) -> None:
-        guest.agent_stop()
-        guest.agent_start(**how)
+def run_as_the_agent(script: Script) -> Callable[[Operator], None]:
+    def produce(operator: Operator) -> None:
+        run_a_stranger(script)(operator)
+        operator.qemu_agent.process = "scripted-qga"
 
     return produce
 
 
-def start_ovirt(guest: Guest, _advice: list[str]) -> None:
-    guest.agent_start()
+def run_a_stranger(script: Script) -> Callable[[Operator], None]:
+    """As no service of the guest's."""
+
+    def produce(operator: Operator) -> None:
+        silence_qga(operator.guest)
+        start_scripted_qga(operator.guest, script)
+
+    return produce
 
 
-def restart_ovirt(guest: Guest, _advice: list[str]) -> None:
-    guest.agent_stop(signal.SIGKILL)
-    guest.agent_start()
+def block_info(operator: Operator) -> None:
+    operator.qemu_agent.stop()
+    operator.qemu_agent.blocked = ["guest-info"]
+    operator.qemu_agent.start()
 
 
-def start_agent(guest: Guest, _advice: list[str]) -> None:
-    start_qga(guest)
+def freeze(operator: Operator) -> None:
+    operator.host.virsh("domfsfreeze", operator.guest.name)
 
 
-def restart_at_once(guest: Guest, _advice: list[str]) -> None:
-    stop_qga(guest, signal.SIGKILL)
-    start_qga(guest)
+def install_old_ovirt(operator: Operator) -> None:
+    operator.ovirt_agent.stop()
+    operator.ovirt_agent.era = "1.0.8"
+    operator.ovirt_agent.start()
 
 
-def stop_wait_and_start(guest: Guest, advice: list[str]) -> None:
-    assert advice[0].startswith(("systemctl stop qemu-guest-agent", "fuser -v /dev/virtio-ports/"))
-    silence_qga(guest)
-    start_qga(guest)
+def stay_at_zero(operator: Operator) -> None:
+    operator.guest.agent_stop()
+    operator.guest.agent_start(maximum=0)
 
 
-def type_it(guest: Guest, advice: list[str]) -> None:
-    follow(guest.here, advice[0])
+def just_type(operator: Operator, steps: list[str]) -> None:
+    operator.follow(steps)
+
+
+def unblock_first(operator: Operator, steps: list[str]) -> None:
+    """As it says: take guest-info out of the configuration."""
+    operator.qemu_agent.blocked = ()
+    operator.follow(steps)
+
+
+def update_first(operator: Operator, steps: list[str]) -> None:
+    """As it says: install this release or a later one."""
+    operator.ovirt_agent.era = "1.0.9.1"
+    operator.follow(steps)
+
+
+def stop_what_is_shown(operator: Operator, steps: list[str]) -> None:
+    """As it says: see what it is, and stop it."""
+    stranger = int(operator.follow(steps[:1]))
+    operator.guest.shell(f"kill {stranger}")
+    operator.follow(steps[1:])
 
 
 @dataclass(frozen=True)
 class Fault:
-    """How a fault comes to be and goes, and its code; ``alone``: without a daemon, ``None`` where it is not seen."""
+    """How a fault comes to be and goes, and its code.
 
-    produce: Callable[[Guest], None]
+    ``alone`` is what is found without a daemon, ``None``: nothing; ``alternative`` is which one of its advice is
+    followed, and ``mend`` does that.
+    """
+
+    produce: Callable[[Operator], None]
     code: str
     channel: str
-    mend: Callable[[Guest, list[str]], None]
+    mend: Callable[[Operator, list[str]], None] = just_type
     alone: str | None = ""
+    alternative: int = 0
 
     @property
     def code_alone(self) -> str | None:
         return self.code if self.alone == "" else self.alone
 
 
+POISON = run_as_the_agent(Script("garbage", times=1))
 FAULTS = {
-    "ovirt-closed": Fault(stop_ovirt, "port-closed", OVIRT_PORT, start_ovirt),
-    "qga-closed": Fault(silence_qga, "port-closed", QGA_PORT, start_agent),
-    "qga-never-opened": Fault(never_open_qga, "not-opened", QGA_PORT, start_agent, "port-closed"),
-    "ovirt-hangs": Fault(hang_ovirt, "agent-silent", OVIRT_PORT, restart_ovirt, None),
-    "qga-hangs": Fault(hang_qga, "agent-silent", QGA_PORT, restart_at_once),
-    "poisoned": Fault(run_script(Script("garbage")), "agent-poisoned", QGA_PORT, stop_wait_and_start),
-    "frozen": Fault(freeze, "guest-frozen", QGA_PORT, type_it),
-    "blocked": Fault(block_info, "guest-info-blocked", QGA_PORT, restart_at_once),
-    "no-agent": Fault(run_script(Script(information=7)), "bad-reply", QGA_PORT, stop_wait_and_start),
-    "no-version": Fault(run_agent(era="1.0.8"), "no-version", OVIRT_PORT, restart_ovirt, None),
-    "zero": Fault(run_agent(maximum=0), "stays-at-zero", OVIRT_PORT, restart_ovirt, None),
+    "ovirt-closed": Fault(stop_ovirt, "port-closed", OVIRT_PORT),
+    "qga-closed": Fault(stop_qga, "port-closed", QGA_PORT),
+    "qga-never-opened": Fault(never_open_qga, "not-opened", QGA_PORT, alone="port-closed"),
+    "ovirt-hangs": Fault(hang_ovirt, "agent-silent", OVIRT_PORT, alone=None),
+    "qga-hangs": Fault(hang_qga, "agent-silent", QGA_PORT),
+    "poisoned": Fault(POISON, "agent-poisoned", QGA_PORT),
+    "poisoned-libvirt": Fault(POISON, "agent-poisoned", QGA_PORT, alternative=1),
+    "frozen": Fault(freeze, "guest-frozen", QGA_PORT),
+    "blocked": Fault(block_info, "guest-info-blocked", QGA_PORT, unblock_first),
+    "no-agent": Fault(run_a_stranger(Script(information=7)), "bad-reply", QGA_PORT, stop_what_is_shown),
+    "no-version": Fault(install_old_ovirt, "no-version", OVIRT_PORT, update_first, alone=None),
+    "zero": Fault(stay_at_zero, "stays-at-zero", OVIRT_PORT, alone=None),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_fault_of_a_channel(guest: Guest, fault: Fault) -> None:
-    host, seen_alone = guest.here, [] if fault.code_alone is None else [fault.code_alone]
-    fault.produce(guest)
+def test_fault_of_a_channel(operator: Operator, fault: Fault) -> None:
+    host, guest = operator.host, operator.guest
+    seen_alone = [] if fault.code_alone is None else [fault.code_alone]
+    fault.produce(operator)
     # First: an agent that hangs is asked by the daemon from its own finding on, and then takes libvirt longer.
-    wait_for(lambda: codes(host, guest, NOBODY) == seen_alone, 10, f"{seen_alone} to be found alone")
+    wait_for(lambda: codes_alone(host, guest) == seen_alone, 10, f"{seen_alone} to be found alone")
     finding = wait_for(lambda: look_for(host, fault.code, guest), 20, f"the finding {fault.code}")
     assert finding["channel"] == fault.channel
-    fault.mend(guest, commands(finding))
+    fault.mend(operator, read_steps(finding["advice"], fault.alternative))
     wait_healthy(guest)
-    assert codes(host, guest, NOBODY) == []
+    assert codes_alone(host, guest) == []
+
+
+SHORT_MINUTE_S = 6.0
+IN_SHORT_MINUTES = f"""
+import sidecar.protocol.budget
+sidecar.protocol.budget.RENEGOTIATION_WINDOW_S = {SHORT_MINUTE_S}
+from sidecar.daemon import main
+main()
+"""
+"""sidecard as it is, but for how long a minute is to a restless guest; the engine's tests wait it out."""
+
+
+def test_agent_that_is_restarted_all_the_time(operator: Operator) -> None:
+    host, guest = operator.host, operator.guest
+    host.stop_sidecard()
+    host.start_sidecard(CONFIG, [str(PROGRAMS / "python"), "-c", IN_SHORT_MINUTES])
+    wait_agreed(guest, 3)
+
+    def restart_and_look() -> Finding | None:
+        guest.agent_restart(AgentSpec(heartbeat_s=0.1))
+        with suppress(TimeoutError):
+            wait_for(lambda: guest.agent_version() == 3, 1, "the agent to be agreed with")
+            return None
+        return look_for(host, "flapping", guest)
+
+    finding = wait_for(restart_and_look, 30, "the finding")
+    assert finding["channel"] == OVIRT_PORT
+    # No command mends it: they show what to look for, a fresh start, and this test stops restarting it.
+    assert '"start"' in operator.follow(read_steps(finding["advice"]))
+    calm_since = monotonic()
+    wait_healthy(guest)
+    assert monotonic() - calm_since > SHORT_MINUTE_S / 2
+    wait_agreed(guest, 3)
 
 
 CLIENT = """
@@ -237,8 +249,8 @@ while channel.recv(4096):
 """
 
 
-def test_another_client_on_the_socket(guest: Guest) -> None:
-    host = guest.here
+def test_another_client_on_the_socket(operator: Operator) -> None:
+    host, guest = operator.host, operator.guest
     host.stop_sidecard()
     remove_record(guest)
     client = host.popen(["/usr/bin/python3", "-c", CLIENT, channel_path(guest.dumpxml(), OVIRT_PORT)])
@@ -246,7 +258,7 @@ def test_another_client_on_the_socket(guest: Guest) -> None:
         wait_for(lambda: "socket-busy" in codes(host, guest), 5, "the finding")
         host.start_sidecard(CONFIG)
         wait_for(lambda: codes(host, guest) == ["socket-busy"], 15, "the daemon's finding")
-        shown = follow(host, commands(find(host, "socket-busy", guest, OVIRT_PORT))[0])
+        shown = operator.follow(read_steps(find(host, "socket-busy", guest, OVIRT_PORT)["advice"]))
         (pid,) = re.findall(r'"python3",pid=(\d+)', shown)
         host.run(["kill", pid])
         client.wait()
@@ -259,24 +271,27 @@ def test_another_client_on_the_socket(guest: Guest) -> None:
     wait_healthy(guest)
 
 
-def test_agent_job_held(guest: Guest) -> None:
-    host = guest.here
-    silence_qga(guest)
-    start_scripted_qga(guest, Script(delays_s=[0, 60]))
+def test_agent_job_held(operator: Operator) -> None:
+    host, guest = operator.host, operator.guest
+    run_as_the_agent(Script(delays_s=[0, 60]))(operator)
     wait_for_qga(guest, "agreed", "7.2")
     client = host.popen(["virsh", "qemu-agent-command", "--timeout", "60", guest.name, '{"execute":"guest-ping"}'])
     try:
         wait_for(lambda: "guest-ping" in commands_received(guest), 5, "the agent to be asked")
         with ThreadPoolExecutor() as pool:
-            alone = pool.submit(codes, host, guest, NOBODY)
+            alone = pool.submit(codes_alone, host, guest)
             finding = find(host, "agent-job-held", guest, QGA_PORT)
         assert alone.result() == ["agent-job-held"]
-        assert "unix" in follow(host, commands(finding)[0]), "the client that holds it is listed"
-        stop_wait_and_start(guest, commands(finding)[2:])
+        clients, one_client, *end = read_steps(finding["advice"])
+        listed = re.findall(r"^ (\d+) +unix", operator.follow([clients]), re.MULTILINE)
+        told = "".join(operator.follow([one_client.replace(" ID", f" {number}")]) for number in listed)
+        pids = re.findall(r"^unix_process_id: *(\d+)", told, re.MULTILINE)
+        assert "virsh\n" in [host.path(f"/proc/{pid}/comm").read_text() for pid in pids]
+        operator.follow(end)
     finally:
         client.end()
     wait_healthy(guest)
-    assert codes(host, guest, NOBODY) == []
+    assert codes_alone(host, guest) == []
 
 
 LISTENER = """
@@ -289,30 +304,35 @@ while True:
 """
 
 
-def test_socket_that_is_not_qemus(guest: Guest) -> None:
-    host = guest.here
+def test_socket_that_is_no_longer_qemus(operator: Operator) -> None:
+    """QEMU lets go of it, another program takes its place and leaves it; all three end with the domain's next start."""
+    host, guest = operator.host, operator.guest
+    path = channel_path(guest.dumpxml(), OVIRT_PORT)
+    (alias,) = re.findall(r"alias name=[\"'](\w+)", channel_element(guest.dumpxml(), OVIRT_PORT))
+    let_go = {"id": f"char{alias}", "backend": {"type": "null", "data": {}}}
+    host.virsh("qemu-monitor-command", guest.name, json.dumps({"execute": "chardev-change", "arguments": let_go}))
+    wait_for(lambda: codes(host, guest) == ["disconnected"], 10, "the finding")
+    broken = find(host, "disconnected", guest, OVIRT_PORT)
     host.stop_sidecard()
     remove_record(guest)
-    path = channel_path(guest.dumpxml(), OVIRT_PORT)
-    host.path(path).unlink()
+    host.path(path).unlink(missing_ok=True)
     other = host.popen(["/usr/bin/python3", "-c", LISTENER, path])
     try:
         wait_for(host.path(path).exists, 5, "the other's socket")
         host.start_sidecard(CONFIG)
         wait_for(lambda: codes(host, guest) == ["socket-foreign"], 10, "the finding")
-        shown = follow(host, commands(find(host, "socket-foreign", guest, OVIRT_PORT))[0])
-        (pid,) = re.findall(r'"python3",pid=(\d+)', shown)
+        show, *power_cycle = read_steps(find(host, "socket-foreign", guest, OVIRT_PORT)["advice"])
+        (pid,) = re.findall(r'"python3",pid=(\d+)', operator.follow([show]))
         host.run(["kill", pid])
+        other.wait()
     finally:
         other.end()
     restart_daemon(guest)
     wait_for(lambda: codes(host, guest) == ["socket-unreachable"], 10, "the finding")
-    start = commands(find(host, "socket-unreachable", guest, OVIRT_PORT))[1]
-    assert start == f"virsh start {guest.name}"
-    guest.here.virsh("destroy", guest.name)  # the lab's guests do not listen to a shutdown
-    guest.start()
-    guest.wait_booted()
-    start_qga(guest)
+    unreachable = find(host, "socket-unreachable", guest, OVIRT_PORT)
+    assert read_steps(broken["advice"]) == read_steps(unreachable["advice"]) == power_cycle
+    operator.follow(power_cycle)
+    start_qga(guest)  # this guest starts none at its boot
     wait_healthy(guest)
     make_freezable(guest)
 
@@ -330,45 +350,46 @@ def host(alpha: Host, clean_hosts: None, booted_guest: Guest) -> Iterator[Host]:
 
 
 @pytest.fixture
-def sidecarctl_on_path(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
-    """For advice that says to run it."""
-    run, path = host.run, f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin"
-
-    def run_with_path(argv: Sequence[str], **how: Any) -> CompletedProcess[str]:
-        return run(argv, **{"env": {"PATH": path}, **how})
-
-    monkeypatch.setattr(host, "run", run_with_path)
+def hand(host: Host, booted_guest: Guest) -> Operator:
+    """Who mends what is wrong with the host."""
+    return Operator(booted_guest, CONFIG)
 
 
 def test_domain_without_a_channel(host: Host, boot_guest: GuestFactory) -> None:
     guest = boot_guest(GuestSpec(name="a b;$(id)'\"&", channels=(), agent=None))
+    operator = Operator(guest, CONFIG)
     find(host, "channel-absent", guest, QGA_PORT)
     host.start_sidecard(CONFIG)
     wait_for(lambda: codes(host, guest) == ["channel-absent"], 10, "the daemon's finding")
-    follow(host, commands(find(host, "channel-absent", guest, QGA_PORT))[0])
+    plug, _edit_instead = read_steps(find(host, "channel-absent", guest, QGA_PORT)["advice"])
+    operator.follow([plug])
     wait_for(lambda: codes(host, guest) == ["not-opened"], 10, "the next finding")
-    start_qga(guest)
+    operator.follow(read_steps(find(host, "not-opened", guest, QGA_PORT)["advice"]))
     wait_healthy(guest)
 
 
-@pytest.mark.usefixtures("sidecarctl_on_path")
-def test_hook_from_nothing_to_healthy(host: Host, booted_guest: Guest) -> None:
+def test_hook_from_nothing_to_healthy(host: Host, hand: Operator) -> None:
     """The faults of a host that has just got the package, one after the other."""
     assert [finding["code"] for finding in diagnose(host)["findings"]] == ["daemon-down", "hook-missing"]
-    follow(host, commands(find(host, "hook-missing"))[0])
-    follow(host, commands(find(host, "hook-not-loaded"))[0])
+    hand.follow(read_steps(find(host, "hook-missing")["advice"]))
+    for way in read_steps(find(host, "hook-not-loaded")["advice"]):
+        hand.follow([way])  # the second is the first in other words
     assert codes(host) == ["hook-not-loaded"], "as the advice says: nothing shows it before a hook runs"
-    assert commands(find(host, "daemon-down"))[0] == "systemctl start sidecard"
-    host.start_sidecard(CONFIG)
+    assert hand.follow(read_steps(find(host, "daemon-down")["advice"])), "it tells what sidecard said"
     assert codes(host) == ["hook-not-loaded"]
-    host.virsh("managedsave", booted_guest.name)
-    booted_guest.start()
-    wait_healthy(booted_guest)
+    host.virsh("managedsave", hand.guest.name)
+    hand.guest.start()
+    wait_healthy(hand.guest)
     assert diagnose(host)["healthy"]
     hook = host.path("/etc/libvirt/hooks/qemu.d/50-sidecar")
-    hook.write_bytes(hook.read_bytes() + b"# older\n")
-    follow(host, commands(find(host, "hook-outdated"))[0])
+    hook.write_text(hook.read_text().replace(admit.__file__, "/opt/gone/admit.py"))
+    hand.follow(read_steps(find(host, "hook-outdated")["advice"]))
     assert diagnose(host)["healthy"], "what has run since libvirt started still counts"
+    hook.unlink()
+    hook.write_text("#!/bin/sh\n")
+    hand.follow(read_steps(find(host, "hook-missing")["advice"]))
+    assert hook.with_name(f"{hook.name}-other").read_text() == "#!/bin/sh\n"
+    assert diagnose(host)["healthy"]
 
 
 def test_a_hook_that_was_there_when_libvirt_started(host: Host) -> None:
@@ -378,48 +399,71 @@ def test_a_hook_that_was_there_when_libvirt_started(host: Host) -> None:
     assert codes(host) == []
 
 
-@pytest.mark.usefixtures("sidecarctl_on_path")
-def test_daemon_sockets_and_spool(host: Host) -> None:
+def test_configuration_that_was_spoilt(host: Host, hand: Operator) -> None:
+    host.start_sidecard(CONFIG)
+    host.path(CONFIG_FILE).write_text("[ovirt]\nabsent_seconds = 'soon'\n")
+    check = read_steps(find(host, "configuration-broken")["advice"])
+    with pytest.raises(RuntimeError, match="absent_seconds"):
+        hand.follow(check)
+    host.path(CONFIG_FILE).write_text(CONFIG)  # as it says: mend the file
+    hand.follow(check)
+    assert look_for(host, "configuration-broken") is None
+
+
+def test_package_that_is_damaged(host: Host, hand: Operator) -> None:
+    """The helper's file is another one for this host alone, until the package is installed anew."""
+    host.start_sidecard(CONFIG)
+    host.path("/run/damaged.py").write_text("import sidecar_of_another_release\n")
+    host.run(["mount", "--bind", "/run/damaged.py", admit.__file__])
+    try:
+        install, status = read_steps(find(host, "helper-broken")["advice"])
+        with pytest.raises(RuntimeError, match="sidecar_of_another_release"):
+            hand.follow([status])
+    finally:
+        host.run(["umount", admit.__file__])
+    hand.follow([install, status])
+    assert look_for(host, "helper-broken") is None
+    assert look_for(host, "hook-missing") is None
+
+
+def test_daemon_sockets_and_spool(host: Host, hand: Operator) -> None:
     host.install_hook()
     host.restart_libvirtd()
     host.start_sidecard()
     for socket, mode in (("api.sock", 0o600), ("api-ro.sock", 0o660)):
         host.path(f"/run/sidecar/{socket}").chmod(mode)
-        follow(host, commands(find(host, "socket-wrong-mode"))[0])
+        hand.follow(read_steps(find(host, "socket-wrong-mode")["advice"]))
         assert codes(host) == []
     for socket in ("api-ro.sock", "api.sock"):
         host.path(f"/run/sidecar/{socket}").unlink()
-        assert commands(find(host, "socket-missing")) == ["systemctl restart sidecard"]
-        host.stop_sidecard()
-        host.start_sidecard()
+        hand.follow(read_steps(find(host, "socket-missing")["advice"]))
         assert codes(host) == []
     spool = host.path("/run/sidecar/spool")
     spool.rmdir()
     spool.symlink_to("elsewhere")
-    follow(host, commands(find(host, "spool-unusable"))[0])
+    hand.follow(read_steps(find(host, "spool-unusable")["advice"]))
     wait_for(lambda: spool.is_dir() and not spool.is_symlink(), 5, "sidecard to make another")
     host.stop_sidecard()
     spool.chmod(0o770)
-    follow(host, commands(find(host, "spool-unusable"))[0])
+    hand.follow(read_steps(find(host, "spool-unusable")["advice"]))
     assert codes(host) == []
 
 
-def test_libvirt_away(host: Host) -> None:
+def test_libvirt_away(host: Host, hand: Operator) -> None:
     host.install_hook()
     host.restart_libvirtd()
     libvirtd = host.libvirtd.process
     assert libvirtd is not None
     libvirtd.signal(signal.SIGSTOP)
     begin = monotonic()
-    assert "libvirt-unavailable" in codes(host)
+    start, restart = read_steps(find(host, "libvirt-unavailable")["advice"])
     assert monotonic() - begin < ALONE_LIMIT_S + 1, "the interpreter's start included"
-    libvirtd.signal(signal.SIGCONT)
-    libvirtd.entered.send_signal(signal.SIGCONT)  # nsenter stops with its child
+    hand.follow([restart])
     assert codes(host) == []
     host.start_sidecard()
     host.stop_libvirtd()
     wait_for(lambda: codes(host) == ["libvirt-unavailable"], 5, "the daemon's finding")
     host.stop_sidecard()
-    assert commands(find(host, "libvirt-unavailable"))[0] == "systemctl start libvirtd"
-    host.start_libvirtd()
+    assert read_steps(find(host, "libvirt-unavailable")["advice"]) == [start, restart]
+    hand.follow([start])
     assert codes(host) == []
