@@ -46,6 +46,8 @@ from tests.fakes.qga_server import (
     wrong_sync,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 class TestPolite:
     async def test_says_nothing_unasked(self, agent: QgaServer, channel: QmpChannel) -> None:

@@ -53,6 +53,8 @@ from tests.fakes.qga_server import (
     twice,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 class TestTooMuchSaid:
     @pytest.mark.parametrize("line", GARBAGE.values(), ids=GARBAGE)

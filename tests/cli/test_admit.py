@@ -20,6 +20,8 @@ from sidecar.protocol.versions import OVIRT_MAXIMUM
 from sidecar.record.agreement import NAMESPACE as AGREEMENT
 from sidecar.record.policy import NAMESPACE, Offer
 
+pytestmark = pytest.mark.thorough
+
 FILE = str(Path(sidecar.cli.admit.__file__).resolve())
 CAPPED = b"[upgrade_levels]\novirt = 2\nqga = 'debian-12'\n"
 # A machine that is busy is none that hangs.

@@ -14,6 +14,8 @@ from tests.guest.reports.guest_tree import plant_program
 from tests.guest.scripted_host import PATIENCE_S, QUICK, STILL, AgentProcess, HostEnd, ScriptedHost
 from tests.lab.waiting import wait_for
 
+pytestmark = pytest.mark.thorough
+
 # A heart that does not beat by itself while a test runs.
 SLOW = "[rates]\nheartbeat_seconds = 60\n"
 

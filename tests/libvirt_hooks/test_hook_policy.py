@@ -25,6 +25,8 @@ from tests.libvirt_hooks.installed_hook import (
     write_hook,
 )
 
+pytestmark = pytest.mark.thorough
+
 NAMES = [
     "vm1",
     "--help",

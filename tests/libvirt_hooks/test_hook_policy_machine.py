@@ -28,6 +28,8 @@ from tests.libvirt_hooks.installed_hook import (
     write_program,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"])
 def test_no_stdin_admits(run: Run, syslog: Syslog, closed: str) -> None:
