@@ -121,11 +121,11 @@ def _read_text(operation: Operation, name: str, text: str) -> object:
 
 
 def _read_document(operation: Operation, body: bytes) -> dict[str, object]:
-    """The arguments in a body: an object of them, or the one that is the whole body."""
+    """The arguments in a body: an object of them; the one that is the whole body may stand there by itself."""
     if not body:
         return {}
     value = parse_json(body)
     if not isinstance(value, dict):
         raise ProblemError(ProblemCode.BAD_REQUEST, "the body is not a JSON object")
     whole = next((argument.name for argument in operation.arguments if argument.is_body), None)
-    return value if whole is None else {whole: value}
+    return value if whole is None or value.keys() == {whole} else {whole: value}

@@ -196,6 +196,15 @@ async def test_a_body_that_is_an_argument_is_needed(rest: RestClient) -> None:
     assert (await rest.post("/v1/domains/vm1/preflight", {})).status == 200
 
 
+@pytest.mark.parametrize("body", [{"hostname": "beta"}, {"offer": {"hostname": "beta"}}])
+async def test_a_body_that_is_an_argument_may_be_named_all_the_same(
+    rig: Rig, rest: RestClient, body: dict[str, object]
+) -> None:
+    assert (await rest.post("/v1/domains/vm1/preflight", body)).status == 200
+    ((_, values),) = rig.operations.calls
+    assert values == {"domain": "vm1", "offer": {"hostname": "beta"}}
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v1/", "/v1/domains/", "/v1/hosts", "/v1/domains/a/b", "//v1/host", "/v2/host"]
 )
