@@ -58,11 +58,13 @@ def test_each_version_has_its_messages(listener: ScriptedHost, start_agent: Star
     for version in (3, 1, 0, 2, 4):
         host.send("api-version", apiVersion=version)
         host.send("lifecycle-event", type="nothing_to_run", reply_id=str(version))
-        heard = {message["__name__"] for message in host.ask() + host.ask()}
+        at_first, then = host.ask(), {message["__name__"] for message in host.ask()}
+        heard = {message["__name__"] for message in at_first} | then
         assert heard >= ALWAYS
         told = {name for name in SINCE if name != "number-of-cpus" and SINCE[name] <= version}
         assert heard & (SINCE.keys() - {"number-of-cpus"}) == told
-        assert "number-of-cpus" not in heard or version > 0
+        # What was looked up at another version may have been on its way.
+        assert "number-of-cpus" not in then or version > 0
     assert "no completion is sent: API version 2 in force" in agent.log()
 
 

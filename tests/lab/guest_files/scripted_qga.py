@@ -17,7 +17,7 @@ LOG = "/run/scripted-qga.log"
 # The driver takes so much a write.
 CHUNK = 32768
 NO_HOST_PAUSE_S = 0.1
-SMUGGLING_S = 0.2
+SMUGGLING_S = 0.6
 GARBAGE = b"login: no JSON at all\n"
 COMMANDS_7_2 = """
     guest-sync-delimited guest-sync guest-ping guest-get-time guest-set-time guest-info guest-shutdown
