@@ -1,6 +1,7 @@
 """What ``sidecarctl doctor`` says on a lab's host."""
 
 import json
+import subprocess
 from typing import Any
 
 from tests.lab.guest import Guest
@@ -21,7 +22,14 @@ def diagnose(host: Host, domain: str | None = None, *, alone: bool = False) -> d
     """What the doctor says, or what it finds without the daemon that runs; its exit code must say the same."""
     hide = ["unshare", "--mount", "sh", "-ec", HIDE, "sh"] if alone else []
     words = ["--json", *([] if domain is None else [domain])]
-    done = host.run([*hide, str(PROGRAMS / "sidecarctl"), "doctor", *words], check=False)
+    argv = [*hide, str(PROGRAMS / "sidecarctl"), "doctor", *words]
+
+    def ask() -> subprocess.CompletedProcess[str] | None:
+        done = host.run(argv, check=False)
+        # A daemon that has just started does not know its domains yet, and says so.
+        return None if "(libvirt-unavailable)" in done.stderr else done
+
+    done = wait_for(ask, 15, "the daemon to know its domains")
     assert done.stdout, done.stderr
     view: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if view["healthy"] else 1)

@@ -138,9 +138,9 @@ class Guest:
         if self.host is None:
             return
         host, self.host = self.host, None
-        if self.name in host.virsh("list", "--name").split():
+        if self.name in host.virsh("list", "--name").splitlines():
             host.virsh("destroy", self.name)
-        if self.name in host.virsh("list", "--all", "--name").split():
+        if self.name in host.virsh("list", "--all", "--name").splitlines():
             host.virsh("undefine", self.name, "--managed-save", "--snapshots-metadata")
 
     def is_running(self) -> bool:
