@@ -208,7 +208,7 @@ class Operator:
         """The guest has nobody who listens to the button, so it is told otherwise, too."""
         self._type(command)
         self.guest.shell_no_answer("poweroff -f")
-        wait_for(lambda: not self.guest.is_running(), _END_TIMEOUT_S, f"{self.guest.name} to be off")
+        wait_for(self.guest.is_off, _END_TIMEOUT_S, f"{self.guest.name} to be off")
 
 
 def _control(service: Service, verb: str) -> None:

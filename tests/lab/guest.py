@@ -147,6 +147,10 @@ class Guest:
         """Whether the domain runs on its host."""
         return self.here.virsh("domstate", self.name, check=False).strip() == "running"
 
+    def is_off(self) -> bool:
+        """Whether its host has let go of it; between the guest's end and that it is "in shutdown", which is neither."""
+        return self.name not in self.here.virsh("list", "--name").splitlines()
+
     def plug(self, channel: str) -> None:
         """Plugs a channel in while it runs."""
         self.here.virsh("attach-device", self.name, self._file("plugged", render_channel(channel)), "--live")

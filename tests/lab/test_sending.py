@@ -213,5 +213,5 @@ def test_shutdown(alpha: Host, clean_hosts: None, boot_guest: GuestFactory) -> N
     wait_for_qga(guest, "agreed", "7.2")
     guest.put("/sbin/shutdown", b"#!/bin/sh\n(usleep 500000; /bin/busybox poweroff -f) &\n", 0o755)
     assert send(guest, "guest-shutdown", timeout_s=30) is None
-    wait_for(lambda: not guest.is_running(), 10, "the guest to be off")
+    wait_for(guest.is_off, 10, "the guest to be off")
     assert alpha.stop_sidecard() == 0
