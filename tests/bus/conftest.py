@@ -1,0 +1,84 @@
+"""A real broker for the tests of the bus: one node a worker, started on first use, and a fresh vhost for every test."""
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+# oslo.messaging's own imports warn of each other, and a warning is an error in a test.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import sidecar.bus.oslo  # noqa: F401
+
+from tests.broker import Broker, reason_against
+from tests.bus.permissions import ADMIN_VHOST, read_permissions
+
+
+@dataclass(frozen=True, slots=True)
+class BusVhost:
+    """Two vhosts of one test's own, ``name`` and ``admin_name``, with the users of ``docs/bus.md``."""
+
+    broker: Broker
+    name: str
+    admin_name: str
+
+    def url(self, user: str) -> str:
+        """The transport URL of a user of the document's, in the vhost that is meant for it."""
+        vhost, _ = read_permissions()[user]
+        return self.broker.url(user, self.admin_name if vhost == ADMIN_VHOST else self.name)
+
+
+@pytest.fixture(scope="session")
+def broker_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """This worker's node; tests take ``broker``."""
+    reason = reason_against()
+    if reason is not None:
+        if os.environ.get("SIDECAR_LAB") == "required":
+            pytest.fail(f"a broker is required and cannot run: {reason}", pytrace=False)
+        pytest.skip(f"no broker can run: {reason}")
+    node = Broker(tmp_path_factory.mktemp("broker"))
+    try:
+        node.start()
+        for user in read_permissions():
+            node.add_user(user, secrets.token_hex(8), "", "", "", vhost=None)
+        yield node
+    finally:
+        node.kill()
+        node.stop()
+
+
+@pytest.fixture
+def broker(broker_node: Broker) -> Iterator[Broker]:
+    """The worker's node, running; a test may kill, stop or pause it: afterwards it runs again."""
+    yield broker_node
+    if broker_node.pid is None:
+        broker_node.start()
+    else:
+        broker_node.resume()
+
+
+@pytest.fixture
+def vhost(broker: Broker) -> Iterator[BusVhost]:
+    """Nobody else's vhosts, gone after the test with all that is connected to them."""
+    name = f"test-{secrets.token_hex(6)}"
+    made = BusVhost(broker, name, f"{name}-admin")
+    for each in (made.name, made.admin_name):
+        broker.add_vhost(each)
+    for user, (vhost, permissions) in read_permissions().items():
+        broker.allow(user, permissions, made.admin_name if vhost == ADMIN_VHOST else made.name)
+    yield made
+    if broker.pid is None:
+        broker.start()
+    broker.resume()
+    for each in (made.name, made.admin_name):
+        broker.remove_vhost(each)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the broker takes seconds."""
+    for item in items:
+        if "broker_node" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.thorough)
