@@ -27,6 +27,10 @@
     │   ├── JobHeldError             another job holds the domain
     │   ├── OutcomeUnknownError      nobody knows whether it happened
     │   └── RecordChangedError       the record was written, and somebody else has changed it already
+    ├── BusError                     the other hosts of the fleet, over the message bus
+    │   ├── BusDownError             no connection to the bus at the moment, or none is configured
+    │   ├── HostUnknownError         the fleet knows no such host
+    │   └── HostSilentError          the other host gave no answer in time
     └── DaemonUnreachableError       a client got no answer from sidecard: nothing was changed
         └── SocketForbiddenError     the socket is there, and this user may not open it
 
@@ -199,6 +203,22 @@ class OutcomeUnknownError(HypervisorError):
 
 class RecordChangedError(HypervisorError):
     """Our record was written, and read back differently: somebody else has changed it already."""
+
+
+class BusError(SidecarError):
+    """The other hosts of the fleet cannot be asked; nothing was changed on any."""
+
+
+class BusDownError(BusError):
+    """There is no connection to the message bus at the moment, or none is configured."""
+
+
+class HostUnknownError(BusError):
+    """The fleet knows no host of this name."""
+
+
+class HostSilentError(BusError):
+    """The other host gave no answer in time."""
 
 
 class DaemonUnreachableError(SidecarError):

@@ -18,11 +18,15 @@ from sidecar.api.versions import ApiVersion
 from sidecar.api.views import (
     DoctorView,
     DomainView,
+    FleetForecastView,
+    FleetView,
+    ForgottenView,
     GuestView,
     HostView,
     MessageView,
     PreflightView,
     SentView,
+    SummaryView,
     VersionView,
 )
 from sidecar.errors import RefusalCode
@@ -100,7 +104,9 @@ class Operation:
 _DOMAIN = Argument("domain", Kind.TEXT, "name or UUID of a domain that runs here", required=True)
 _CHANNEL = Argument("channel", Kind.TEXT, "target name of the channel; the one that fits best without")
 _MESSAGE = Argument("message", Kind.TEXT, "a message of oVirt's, or a command of the QEMU guest agent", required=True)
-_1_0, _1_1, _1_2 = ApiVersion(1, 0), ApiVersion(1, 1), ApiVersion(1, 2)
+_HOST = Argument("host", Kind.TEXT, "hostname of a host of the fleet", required=True)
+_PATIENCE = Argument("timeout", Kind.SECONDS, "seconds to wait for the other hosts", default=5.0)
+_1_0, _1_1, _1_2, _1_3 = (ApiVersion(1, minor) for minor in range(4))
 
 # What every operation can end in; the rows name what is their own.
 COMMON_PROBLEMS = (
@@ -112,6 +118,8 @@ COMMON_PROBLEMS = (
 )
 _NO_DOMAIN = (ProblemCode.DOMAIN_NOT_FOUND, ProblemCode.LIBVIRT_UNAVAILABLE)
 _FAILED = ProblemCode.LIBVIRT_FAILED
+_NO_FLEET = (ProblemCode.LIBVIRT_UNAVAILABLE, ProblemCode.BUS_UNAVAILABLE)
+_NO_HOST = (ProblemCode.HOST_NOT_FOUND, ProblemCode.HOST_UNREACHABLE)
 
 _ROWS = (
     Operation(
@@ -304,6 +312,66 @@ _ROWS = (
         DoctorView,
         (*_NO_DOMAIN, _FAILED),
         "what is wrong with host, hook, sockets and channels, and how to mend it",
+    ),
+    Operation(
+        "summary",
+        _1_3,
+        Access.READ,
+        False,
+        "GET",
+        ("/v1/summary",),
+        (),
+        SummaryView,
+        (ProblemCode.LIBVIRT_UNAVAILABLE,),
+        "this host in a line: its offer, its guests, the oldest agreement with one of them",
+    ),
+    Operation(
+        "preflight_to",
+        _1_3,
+        Access.FULL,
+        False,
+        "GET",
+        ("/v1/domains/{domain}/preflight/{host}",),
+        (_DOMAIN, _HOST, _PATIENCE),
+        PreflightView,
+        (*_NO_DOMAIN, _FAILED, ProblemCode.BUS_UNAVAILABLE, *_NO_HOST),
+        "what the guest would lose on a host of the fleet, which is asked for its offer",
+    ),
+    Operation(
+        "fleet",
+        _1_3,
+        Access.FULL,
+        False,
+        "GET",
+        ("/v1/fleet",),
+        (_PATIENCE,),
+        FleetView,
+        _NO_FLEET,
+        "every host of the fleet: versions, caps, guests, oldest agreements, and who did not answer",
+    ),
+    Operation(
+        "fleet_forget",
+        _1_3,
+        Access.FULL,
+        True,
+        "POST",
+        ("/v1/fleet/{host}/forget",),
+        (_HOST,),
+        ForgottenView,
+        (*_NO_FLEET, ProblemCode.HOST_NOT_FOUND),
+        "have every host of the fleet count a host no more that will not come back",
+    ),
+    Operation(
+        "fleet_preflight",
+        _1_3,
+        Access.FULL,
+        False,
+        "GET",
+        ("/v1/fleet/{host}/preflight",),
+        (_HOST, _PATIENCE),
+        FleetForecastView,
+        (*_NO_FLEET, *_NO_HOST, _FAILED),
+        "for every guest of a host: which hosts would keep its agreement, and what the others lose",
     ),
 )
 

@@ -1,7 +1,7 @@
 """Every problem an operation can end in: its stable code, HTTP status, title, and the exit code of ``sidecarctl``.
 
 A problem means the same in every binding: REST shows it as a document of RFC 9457, XML-RPC as a fault, the command line
-as one line and an exit code.
+as one line and an exit code, and the bus as the exception that it is.
 
 Source: docs/problems.md, which lists the codes for users.
 """
@@ -41,6 +41,9 @@ class ProblemCode(StrEnum):
     LIBVIRT_UNAVAILABLE = "libvirt-unavailable"
     LIBVIRT_FAILED = "libvirt-failed"
     OUTCOME_UNKNOWN = "outcome-unknown"
+    BUS_UNAVAILABLE = "bus-unavailable"
+    HOST_NOT_FOUND = "host-not-found"
+    HOST_UNREACHABLE = "host-unreachable"
     INTERNAL = "internal"
 
 
@@ -76,6 +79,9 @@ PROBLEMS: Mapping[str, ProblemKind] = MappingProxyType(
         ProblemCode.LIBVIRT_UNAVAILABLE: ProblemKind(503, "There is no connection to libvirt"),
         ProblemCode.LIBVIRT_FAILED: ProblemKind(502, "Libvirt refused or failed"),
         ProblemCode.OUTCOME_UNKNOWN: ProblemKind(504, "Nobody knows whether it happened", UNKNOWN_OUTCOME),
+        ProblemCode.BUS_UNAVAILABLE: ProblemKind(503, "There is no connection to a message bus"),
+        ProblemCode.HOST_NOT_FOUND: ProblemKind(404, "The fleet knows no such host"),
+        ProblemCode.HOST_UNREACHABLE: ProblemKind(504, "The other host gave no answer over the bus", UNREACHABLE),
         ProblemCode.INTERNAL: ProblemKind(500, "A fault of the daemon's own"),
         RefusalCode.NOT_IN_TABLE: ProblemKind(404, "No message table has this message"),
         RefusalCode.BAD_ARGUMENTS: ProblemKind(400, "The message's arguments cannot be sent"),
@@ -125,5 +131,13 @@ class ProblemError(SidecarError):
     """An operation ended in a problem; ``problem`` says which."""
 
     def __init__(self, code: str, detail: str, **extra: str) -> None:
-        super().__init__(detail)
+        super().__init__(code, detail)
         self.problem = Problem(code, detail, extra)
+
+    def __str__(self) -> str:
+        return self.problem.detail
+
+    @property
+    def kwargs(self) -> dict[str, str]:
+        """What oslo.messaging sends beside ``args``, to make the same error anew at the other end of the bus."""
+        return dict(self.problem.extra)

@@ -6,6 +6,7 @@ History (what each minor brought):
        ``can_send_version``.
 * 1.1  ``wait`` and ``events``: nobody has to poll.
 * 1.2  ``preflight`` and ``doctor``: what a migration would cost, and what is wrong with a host.
+* 1.3  ``summary``, ``preflight_to``, ``fleet``, ``fleet_forget``, ``fleet_preflight``: many hosts that know each other.
 
 A minor adds operations, optional arguments or keys of results, and takes nothing away: whoever reads a result ignores
 the keys that it does not know, and whoever calls sends nothing newer than the version that the other end serves. What
@@ -48,5 +49,5 @@ class ApiVersion:
         return self.major == wanted.major and self.minor >= wanted.minor
 
 
-API_VERSION = ApiVersion(1, 2)
+API_VERSION = ApiVersion(1, 3)
 """What this code serves and speaks."""

@@ -15,10 +15,15 @@ ViewT = TypeVar("ViewT")
 
 @dataclass(frozen=True, slots=True)
 class DialectOffer:
-    """What a host offers in one dialect: its ``maximum`` after its ``cap``."""
+    """What a host offers in one dialect: its ``maximum`` after its ``cap``.
+
+    ``supported`` is what it could offer: the same, but for a cap ``"auto"``, which is the fleet's. Daemons before
+    version 1.3 of the API do not tell.
+    """
 
     maximum: int | str
     cap: int | str
+    supported: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,106 @@ class DoctorView:
 
 
 @dataclass(frozen=True, slots=True)
+class OldestAgreementView:
+    """The lowest version that is agreed with a guest of a host, in one dialect, and with whom; ``since`` when.
+
+    Of several with the same version it is the one that has stood longest.
+    """
+
+    version: str
+    domain: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryView:
+    """One host in a line: its offer, how many domains run there, and by dialect the oldest agreement, if any."""
+
+    host: HostView
+    guests: int
+    oldest: Mapping[str, OldestAgreementView]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetHostView:
+    """A host of the fleet.
+
+    ``answered``: its daemon was asked just now, and did. Without that ``guests`` is ``None``, ``oldest`` empty, and the
+    rest what it said last, at ``last_seen`` (RFC 3339).
+    """
+
+    hostname: str
+    host_uuid: str
+    daemon: str
+    bridge: str
+    dialects: Mapping[str, DialectOffer]
+    answered: bool
+    last_seen: str
+    guests: int | None
+    oldest: Mapping[str, OldestAgreementView]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetCapView:
+    """What the fleet means for this host, in one dialect.
+
+    ``lowest`` is the lowest version that a host of the fleet supports, ``held_by`` the name of one that supports no
+    more, ``maximum`` what this host offers now; ``auto`` whether its cap is the fleet's, ``raise_at`` when that will
+    rise to ``lowest`` if nothing changes until then (RFC 3339), ``None``: it need not, or is not automatic.
+    """
+
+    lowest: int | str
+    held_by: str
+    maximum: int | str
+    auto: bool
+    raise_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Every host that the fleet knows, by name; ``complete``: all of them answered. ``caps`` is keyed by dialect."""
+
+    complete: bool
+    hosts: Sequence[FleetHostView]
+    caps: Mapping[str, FleetCapView]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenView:
+    """A host that the fleet counts no more, until it is heard again."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class LossView:
+    """What a guest would lose on any of some hosts, which lose the same: ``channels`` with losses, or ``refusal``."""
+
+    hosts: Sequence[str]
+    refusal: str | None
+    channels: Sequence[ChannelForecastView]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestForecastView:
+    """Which hosts would keep a guest's agreement, and what the others lose."""
+
+    name: str
+    uuid: str
+    keeps: Sequence[str]
+    losing: Sequence[LossView]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetForecastView:
+    """Where the guests of ``host`` can go: by guest, over every host that answered; ``unanswered`` did not."""
+
+    host: str
+    guests: Sequence[GuestForecastView]
+    unanswered: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class VersionView:
     """Whether a caller of ``version`` is served by a daemon of the version ``served``; ``why`` not."""
 
@@ -227,11 +332,21 @@ def _many(kind: type[Any]) -> Callable[[Any], Any]:
     return lambda value: tuple(read_view(kind, item) for item in value or ())
 
 
+def _keyed(kind: type[Any]) -> Callable[[Any], Any]:
+    return lambda value: {name: read_view(kind, item) for name, item in (value or {}).items()}
+
+
 _NESTED: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
-    HostView: {"dialects": lambda value: {name: read_view(DialectOffer, item) for name, item in (value or {}).items()}},
+    HostView: {"dialects": _keyed(DialectOffer)},
     DomainView: {"channels": _many(ChannelView), "tools": _one(ToolsView)},
     GuestView: {"facts": _many(FactView)},
     ChannelForecastView: {"lost": _many(LostMessageView)},
     PreflightView: {"channels": _many(ChannelForecastView)},
+    SummaryView: {"host": _one(HostView), "oldest": _keyed(OldestAgreementView)},
+    FleetHostView: {"dialects": _keyed(DialectOffer), "oldest": _keyed(OldestAgreementView)},
+    FleetView: {"hosts": _many(FleetHostView), "caps": _keyed(FleetCapView)},
+    LossView: {"hosts": lambda value: tuple(value or ()), "channels": _many(ChannelForecastView)},
+    GuestForecastView: {"keeps": lambda value: tuple(value or ()), "losing": _many(LossView)},
+    FleetForecastView: {"guests": _many(GuestForecastView), "unanswered": lambda value: tuple(value or ())},
     DoctorView: {"checked": lambda value: tuple(value or ()), "findings": _many(FindingView)},
 }

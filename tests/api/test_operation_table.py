@@ -54,6 +54,11 @@ def test_the_paths_of_the_contract() -> None:
         ("GET", f"{domain}/doctor"),
         ("GET", "/v1/doctor"),
         ("GET", "/v1/events"),
+        ("GET", "/v1/summary"),
+        ("GET", f"{domain}/preflight/{{host}}"),
+        ("GET", "/v1/fleet"),
+        ("POST", "/v1/fleet/{host}/forget"),
+        ("GET", "/v1/fleet/{host}/preflight"),
     }
 
 
@@ -64,4 +69,8 @@ def test_who_may_only_read_gets_no_word_of_the_guests_own() -> None:
         "renegotiate",
         "preflight",
         "doctor",
+        "preflight_to",
+        "fleet",
+        "fleet_forget",
+        "fleet_preflight",
     }

@@ -15,12 +15,21 @@ from sidecar.api.views import (
     DomainView,
     FactView,
     FindingView,
+    FleetCapView,
+    FleetForecastView,
+    FleetHostView,
+    FleetView,
+    ForgottenView,
+    GuestForecastView,
     GuestView,
     HostView,
+    LossView,
     LostMessageView,
     MessageView,
+    OldestAgreementView,
     PreflightView,
     SentView,
+    SummaryView,
     ToolsView,
     VersionView,
     read_view,
@@ -28,6 +37,8 @@ from sidecar.api.views import (
 
 CHANNEL = ChannelView("c", "ovirt", "agreed", "3", "3", "4", "2026-11-21T00:00:00.000Z", None)
 FORECAST = ChannelForecastView("c", "ovirt", "agreed", "3", "2", (LostMessageView("echo", "host to guest", "3", True),))
+HOST = HostView("h", "u", "0.1", "1.3", {"ovirt": DialectOffer(3, "auto", 4)}, {"ovirt": {"ovirt-4.5": 3}})
+OLDEST = {"ovirt": OldestAgreementView("1", "vm1", "2026-11-21T00:00:00.000Z")}
 EXAMPLES: list[Any] = [
     HostView("h", "u", "0.1", "1.2", {"ovirt": DialectOffer(4, "max")}, {"ovirt": {"ovirt-4.5": 3}}),
     DomainView("d", "u", "running", "h", "hu", "r", "start", 1, "t", True, (CHANNEL,), None),
@@ -40,6 +51,21 @@ EXAMPLES: list[Any] = [
     PreflightView("d", "u", "h", False, None, (FORECAST,)),
     DoctorView(False, ("hook",), (FindingView("c", None, None, "p", "a"),)),
     VersionView("1.0", "1.2", True, None),
+    SummaryView(HOST, 2, OLDEST),
+    FleetView(
+        False,
+        (
+            FleetHostView("h", "u", "0.1", "1.3", HOST.dialects, True, "t", 2, OLDEST),
+            FleetHostView("i", "u", "0.1", "1.3", HOST.dialects, False, "t", None, {}),
+        ),
+        {"ovirt": FleetCapView(3, "i", 3, True, None), "qga": FleetCapView("7.2", "i", "10.0", False, None)},
+    ),
+    ForgottenView("h"),
+    FleetForecastView(
+        "h",
+        (GuestForecastView("vm1", "u", ("i",), (LossView(("j", "k"), None, (FORECAST,)), LossView(("l",), "no", ()))),),
+        ("m",),
+    ),
 ]
 
 
@@ -73,5 +99,6 @@ def test_a_key_that_an_older_daemon_does_not_have_is_none() -> None:
 def test_every_view_is_tried_here() -> None:
     known = {name for name, kind in vars(views).items() if dataclasses.is_dataclass(kind)}
     tried = {type(view).__name__ for view in EXAMPLES} | {type(v).__name__ for v in (CHANNEL, FORECAST)}
-    tried |= {"DialectOffer", "ToolsView", "FactView", "FindingView", "LostMessageView"}
+    tried |= {"DialectOffer", "ToolsView", "FactView", "FindingView", "LostMessageView", "OldestAgreementView"}
+    tried |= {"FleetHostView", "FleetCapView", "GuestForecastView", "LossView"}
     assert known == tried
