@@ -3,21 +3,27 @@
 Source: docs/configuration.md.
 """
 
+import importlib.util
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_versions import parse_qga_cap
 from sidecar.protocol.releases import Release
+from sidecar.protocol.states import Dialect
 from sidecar.protocol.tools import Source, ToolsVersion
 from sidecar.protocol.versions import parse_ovirt_cap
 
 DEFAULT_PATH = Path("/etc/sidecar/sidecar.toml")
+
+# The cap that the fleet decides on.
+AUTO = "auto"
 
 QGA_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -25,6 +31,8 @@ QGA_CHANNEL = "org.qemu.guest_agent.0"
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 _ChannelName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_TransportUrl = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9+.-]*://\S*$", max_length=4096)]
+_Topic = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]*$")]
 
 
@@ -52,7 +60,7 @@ class QgaSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpgradeLevelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[upgrade_levels]``: caps, as ``parse_ovirt_cap`` and ``parse_qga_cap`` read them."""
+    """``[upgrade_levels]``: caps, as ``parse_ovirt_cap`` and ``parse_qga_cap`` read them, or ``AUTO``: the fleet's."""
 
     ovirt: int | str = "max"
     qga: int | str = "max"
@@ -105,6 +113,24 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_seconds: _Seconds = 60
 
 
+class BusSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[bus]``: the message bus that this host shares with others, by oslo.messaging; without ``url`` there is none.
+
+    ``url`` is a transport URL of oslo.messaging's, ``admin_url`` another with a user of its own, over which operations
+    that change something are served where ``admin`` is true. ``directory`` holds what must outlive a restart: events
+    that the broker has not taken yet, at most ``outbox_events`` of them, and the hosts that are known.
+    ``oslo_messaging_rabbit`` are options of oslo.messaging's by its own names.
+    """
+
+    url: _TransportUrl | None = None
+    admin: bool = False
+    admin_url: _TransportUrl | None = None
+    directory: _AbsolutePath = "/var/lib/sidecar"
+    outbox_events: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 100_000
+    notification_topics: Annotated[tuple[_Topic, ...], msgspec.Meta(min_length=1)] = ("notifications",)
+    oslo_messaging_rabbit: dict[str, bool | int | float | str] = {}  # msgspec copies it
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: the least severe level that is logged."""
 
@@ -122,17 +148,26 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paths: PathsSection = PathsSection()
     api: ApiSection = ApiSection()
     limits: LimitsSection = LimitsSection()
+    bus: BusSection = BusSection()
     log: LogSection = LogSection()
 
     @property
     def ovirt_maximum(self) -> int:
-        """This host's highest oVirt API version after its cap."""
-        return parse_ovirt_cap(self.upgrade_levels.ovirt)
+        """This host's highest oVirt API version after its cap; a cap of the fleet's comes on top."""
+        return parse_ovirt_cap(_local_cap(self.upgrade_levels.ovirt))
 
     @property
     def qga_maximum(self) -> Release:
-        """This host's newest QEMU release after its cap; none when it is capped to 0."""
-        return parse_qga_cap(self.upgrade_levels.qga)
+        """Likewise, the newest QEMU release; none when it is capped to 0."""
+        return parse_qga_cap(_local_cap(self.upgrade_levels.qga))
+
+    @property
+    def auto_dialects(self) -> frozenset[Dialect]:
+        """The dialects whose cap is the fleet's; without a bus there is none."""
+        if self.bus.url is None:
+            return frozenset()
+        levels = {Dialect.OVIRT: self.upgrade_levels.ovirt, Dialect.QGA: self.upgrade_levels.qga}
+        return frozenset(dialect for dialect, level in levels.items() if level == AUTO)
 
     @property
     def tools_current(self) -> Mapping[Source, ToolsVersion]:
@@ -173,14 +208,18 @@ def parse_configuration(text: bytes, source: str) -> Configuration:
         configuration = msgspec.convert(document, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{source}: {_explain(str(error))}") from error
-    problem = _find_channel_problem(configuration) or _find_tools_problem(configuration.tools.current)
+    problem = (
+        _find_channel_problem(configuration)
+        or _find_tools_problem(configuration.tools.current)
+        or _find_bus_problem(configuration.bus)
+    )
     if problem is not None:
         raise ConfigurationError(f"{source}: {problem}")
     for key in ("ovirt", "qga"):
         try:
             getattr(configuration, f"{key}_maximum")
         except ConfigurationError as error:
-            raise ConfigurationError(f"{source}: upgrade_levels.{key}: {error}") from error
+            raise ConfigurationError(f'{source}: upgrade_levels.{key}: {error}, or "{AUTO}"') from error
     return configuration
 
 
@@ -207,16 +246,46 @@ def _find_tools_problem(current: CurrentTools) -> str | None:
     return None
 
 
+_TRANSPORT_URL = "a transport URL such as rabbit://USER:PASSWORD@HOST:5672/VHOST"
+
+
+def _find_bus_problem(bus: BusSection) -> str | None:
+    """What is wrong. A transport URL carries a password: none is ever printed."""
+    if bus.admin and bus.url is None:
+        return f"bus.url: expected, with admin = true, {_TRANSPORT_URL}"
+    users, admins = _read_users(bus.url or ""), _read_users(bus.admin_url or "")
+    if bus.admin and ("" in admins or users & admins):
+        return "bus.admin_url: expected, with admin = true, a transport URL with a user of its own"
+    if bus.url is not None and importlib.util.find_spec("oslo_messaging") is None:
+        return "bus.url: expected libvirt-sidecar[bus] to be installed (no module oslo_messaging)"
+    return None
+
+
+def _read_users(url: str) -> set[str]:
+    """Who a transport URL logs in as, at each of the brokers that it may name; ``""`` where it does not say."""
+    brokers = url.partition("://")[2].partition("/")[0].split(",")
+    return {unquote(broker.rpartition("@")[0].partition(":")[0]) for broker in brokers}
+
+
+def _local_cap(level: int | str) -> int | str:
+    """What caps this host without a fleet."""
+    return "max" if level == AUTO else level
+
+
 # For these keys msgspec's own words do not tell what is expected.
 _EXPECTATIONS = {
-    "upgrade_levels.ovirt": 'expected a version, a release alias or "max"',
-    "upgrade_levels.qga": 'expected a release in quotes, such as "7.2", a release alias or "max"',
+    "upgrade_levels.ovirt": 'expected a version, a release alias, "max" or "auto"',
+    "upgrade_levels.qga": 'expected a release in quotes, such as "7.2", a release alias, "max" or "auto"',
     **{f"tools.current.{source}": _TOOLS_VERSION for source in Source},
     "log.level": "expected one of debug, info, warning, error",
     "paths.spool": "expected an absolute path",
     "paths.state": "expected an absolute path",
     "api.socket": "expected an absolute path",
     "api.readonly_socket": "expected an absolute path",
+    "bus.url": f"expected {_TRANSPORT_URL}",
+    "bus.admin_url": f"expected {_TRANSPORT_URL}",
+    "bus.directory": "expected an absolute path",
+    "bus.notification_topics": "expected topics of letters, digits, - and _, at least one",
 }
 _UNKNOWN = r"Object contains unknown field `(?P<field>.*?)`"
 _PROBLEM = re.compile(rf"(?:{_UNKNOWN}|(?P<problem>.*?))(?: - at `\$\.?(?P<key>[^`]*)`)?", re.DOTALL)
@@ -230,5 +299,5 @@ def _explain(message: str) -> str:
     if field is not None:
         name = field if field and field.isprintable() else ascii(field)
         return f"{key}.{name}: unknown key" if key else f"{name}: unknown key"
-    problem = _EXPECTATIONS.get(key) or problem.replace("`object`", "`table`")
+    problem = _EXPECTATIONS.get(key.partition("[")[0]) or problem.replace("`object`", "`table`")
     return f"{key}: {problem[0].lower()}{problem[1:]}"

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,7 @@ import sidecar.config
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration, parse_configuration
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_versions import QGA_ALIASES
+from sidecar.protocol.states import Dialect
 from sidecar.protocol.tools import Source, ToolsVersion
 from sidecar.protocol.versions import OVIRT_ALIASES
 
@@ -53,12 +56,29 @@ body_bytes = 2048
 request_seconds = 6
 idle_seconds = 5
 
+[bus]
+url = "rabbit://host:secret@broker:5672/sidecar"
+admin = true
+admin_url = "rabbit://admin:secret@broker:5672/admin"
+directory = "/srv/sidecar"
+outbox_events = 7
+notification_topics = ["notifications", "billing"]
+
+[bus.oslo_messaging_rabbit]
+ssl = true
+heartbeat_timeout_threshold = 5
+ssl_ca_file = "/etc/ca.pem"
+
 [log]
 level = "debug"
 """
 TOOLS_VERSION = 'expected a version in quotes, MAJOR.MINOR[.MICRO][-BUILD], such as "1.4.0-12"'
-QUOTED = 'expected a release in quotes, such as "7.2", a release alias or "max"'
-NO_RELEASE = f'expected a release such as "10.0", 0, "max", or one of {", ".join(sorted(QGA_ALIASES))}'
+QUOTED = 'expected a release in quotes, such as "7.2", a release alias, "max" or "auto"'
+NO_VERSION = 'expected a version, a release alias, "max" or "auto"'
+NO_RELEASE = f'expected a release such as "10.0", 0, "max", or one of {", ".join(sorted(QGA_ALIASES))}, or "auto"'
+TRANSPORT_URL = "a transport URL such as rabbit://USER:PASSWORD@HOST:5672/VHOST"
+OWN_USER = "bus.admin_url: expected, with admin = true, a transport URL with a user of its own"
+TOPICS = "expected topics of letters, digits, - and _, at least one"
 NOT_LIBVIRTS = "expected org.qemu.guest_agent.0 or none: libvirt reaches no other; see qga.direct_channels"
 BOTH = "expected other names than in ovirt.channels: 'ovirt-guest-agent.0'"
 DEFAULTS = {
@@ -85,6 +105,15 @@ DEFAULTS = {
         "body_bytes": 1024 * 1024,
         "request_seconds": 10,
         "idle_seconds": 60,
+    },
+    "bus": {
+        "url": None,
+        "admin": False,
+        "admin_url": None,
+        "directory": "/var/lib/sidecar",
+        "outbox_events": 100_000,
+        "notification_topics": ("notifications",),
+        "oslo_messaging_rabbit": {},
     },
     "log": {"level": "info"},
 }
@@ -133,6 +162,15 @@ def test_every_key() -> None:
             "request_seconds": 6,
             "idle_seconds": 5,
         },
+        "bus": {
+            "url": "rabbit://host:secret@broker:5672/sidecar",
+            "admin": True,
+            "admin_url": "rabbit://admin:secret@broker:5672/admin",
+            "directory": "/srv/sidecar",
+            "outbox_events": 7,
+            "notification_topics": ("notifications", "billing"),
+            "oslo_messaging_rabbit": {"ssl": True, "heartbeat_timeout_threshold": 5, "ssl_ca_file": "/etc/ca.pem"},
+        },
         "log": {"level": "debug"},
     }
     assert configuration.ovirt_maximum == 2
@@ -173,12 +211,12 @@ def test_caps(cap: str, maximum: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "cap", ['"juno"', '"latest"', '"auto"', '"1.0"', '"MAX"', '""', '" 3"', '"-1"', "-1", str(2**31), "9" * 40]
+    "cap", ['"juno"', '"latest"', '"AUTO"', '"1.0"', '"MAX"', '""', '" 3"', '"-1"', "-1", str(2**31), "9" * 40]
 )
 def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
     assert refusal(f"[upgrade_levels]\novirt = {cap}") == (
         'FILE: upgrade_levels.ovirt: expected a version from 0 to 4, "max", or one of ovirt-3.4, ovirt-3.5, ovirt-3.6, '
-        "ovirt-4.0, ovirt-4.1, ovirt-4.2, ovirt-4.3, ovirt-4.4, ovirt-4.5, sidecar-0.1"
+        'ovirt-4.0, ovirt-4.1, ovirt-4.2, ovirt-4.3, ovirt-4.4, ovirt-4.5, sidecar-0.1, or "auto"'
     )
 
 
@@ -208,9 +246,9 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[ovirt]\nchannels = ['a', 1]", "ovirt.channels[1]: expected `str`, got `int`"),
         ("[ovirt]\nresponsive_seconds = false", "ovirt.responsive_seconds: expected `float`, got `bool`"),
         ("[ovirt]\nabsent_seconds = 2026-01-01", "ovirt.absent_seconds: expected `float`, got `date`"),
-        ("[upgrade_levels]\novirt = true", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
-        ("[upgrade_levels]\novirt = 3.0", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
-        ("[upgrade_levels]\novirt = [3]", 'upgrade_levels.ovirt: expected a version, a release alias or "max"'),
+        ("[upgrade_levels]\novirt = true", f"upgrade_levels.ovirt: {NO_VERSION}"),
+        ("[upgrade_levels]\novirt = 3.0", f"upgrade_levels.ovirt: {NO_VERSION}"),
+        ("[upgrade_levels]\novirt = [3]", f"upgrade_levels.ovirt: {NO_VERSION}"),
         ("[upgrade_levels]\nqga = 7.2", f"upgrade_levels.qga: {QUOTED}"),
         ("[upgrade_levels]\nqga = 7", f"upgrade_levels.qga: {NO_RELEASE}"),
         ("[upgrade_levels]\nqga = 'latest'", f"upgrade_levels.qga: {NO_RELEASE}"),
@@ -234,6 +272,13 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[tools]\nread_guest_file = 0", "tools.read_guest_file: expected `bool`, got `int`"),
         ("[tools]\nversion = '1.4'", "tools.version: unknown key"),
         ("[paths]\nspool = 3", "paths.spool: expected an absolute path"),
+        ("[bus]\nurl = 3", f"bus.url: expected {TRANSPORT_URL}"),
+        ("[bus]\nadmin_url = true", f"bus.admin_url: expected {TRANSPORT_URL}"),
+        ("[bus]\nadmin = 1", "bus.admin: expected `bool`, got `int`"),
+        ("[bus]\ndirectory = 1", "bus.directory: expected an absolute path"),
+        ("[bus]\nnotification_topics = 'a'", f"bus.notification_topics: {TOPICS}"),
+        ("[bus]\noslo_messaging_rabbit = 1", "bus.oslo_messaging_rabbit: expected `table`, got `int`"),
+        ("[bus]\nhosts = 1", "bus.hosts: unknown key"),
         ("[log]\nlevel = 3", "log.level: expected one of debug, info, warning, error"),
         # What is out of range.
         ("[libvirt]\nkeepalive_seconds = 0", "libvirt.keepalive_seconds: expected `int` >= 1"),
@@ -253,6 +298,10 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
         ("[limits]\nbody_bytes = 10", "limits.body_bytes: expected `int` >= 1024"),
         ("[limits]\nidle_seconds = 0", "limits.idle_seconds: expected `float` > 0.0"),
         ('[paths]\nspool = "/run/\\u0000"', "paths.spool: expected an absolute path"),
+        ("[bus]\noutbox_events = 0", "bus.outbox_events: expected `int` >= 1"),
+        ("[bus]\ndirectory = 'lib'", "bus.directory: expected an absolute path"),
+        ("[bus]\nnotification_topics = []", f"bus.notification_topics: {TOPICS}"),
+        ("[bus]\nnotification_topics = ['a', 'b.c']", f"bus.notification_topics[1]: {TOPICS}"),
         ("[log]\nlevel = 'loud'", "log.level: expected one of debug, info, warning, error"),
         (
             "[ovirt]\nchannels = ['a', 'org.qemu.guest_agent.0']",
@@ -262,6 +311,77 @@ def test_a_bad_cap_lists_what_there_is(cap: str) -> None:
 )
 def test_one_line_names_file_key_and_expectation(text: str, complaint: str) -> None:
     assert refusal(text) == f"FILE: {complaint}"
+
+
+class TestBus:
+    def test_a_cap_that_is_the_fleets(self) -> None:
+        levels = "[upgrade_levels]\novirt = 'auto'\nqga = 'auto'\n"
+        configuration = parse(levels + "[bus]\nurl = 'rabbit://a:b@c/'")
+        assert set(configuration.auto_dialects) == set(Dialect)
+        assert (configuration.ovirt_maximum, str(configuration.qga_maximum)) == (4, "10.0")
+        one = parse("[upgrade_levels]\novirt = 3\nqga = 'auto'\n[bus]\nurl = 'rabbit://a:b@c/'")
+        assert (set(one.auto_dialects), one.ovirt_maximum) == ({Dialect.QGA}, 3)
+
+    def test_without_a_bus_there_is_no_fleet(self) -> None:
+        configuration = parse("[upgrade_levels]\novirt = 'auto'")
+        assert (len(configuration.auto_dialects), configuration.ovirt_maximum) == (0, 4)
+
+    @pytest.mark.parametrize(
+        "url", ["", "rabbit", "rabbit:/a", "rabbit://a b@c/", "3://a@c/", "rabbit://" + "x" * 4096]
+    )
+    @pytest.mark.parametrize("key", ["url", "admin_url"])
+    def test_what_is_no_transport_url(self, key: str, url: str) -> None:
+        assert refusal(f"[bus]\n{key} = '{url}'") == f"FILE: bus.{key}: expected {TRANSPORT_URL}"
+
+    @pytest.mark.parametrize(
+        ("section", "complaint"),
+        [
+            ("", f"bus.url: expected, with admin = true, {TRANSPORT_URL}"),
+            ("admin_url = 'rabbit://admin:SECRET@c/'", f"bus.url: expected, with admin = true, {TRANSPORT_URL}"),
+            ("url = 'rabbit://host:SECRET@c/'", OWN_USER),
+            *(
+                (f"url = 'rabbit://host:SECRET@c/'\nadmin_url = '{url}'", OWN_USER)
+                for url in (
+                    "rabbit://host:SECRET@c/",
+                    "rabbit://host:OTHERSECRET@d:5672/admin",
+                    "rabbit://c/",
+                    "rabbit://@c/",
+                    "rabbit://:SECRET@c/",
+                    "rabbit://h%6Fst:SECRET@c/",
+                    "rabbit://admin:SECRET@a,host:SECRET@b/",
+                    "rabbit://admin:SECRET@a,b/",
+                    "rabbit://host:SECRET@[::1/",
+                )
+            ),
+        ],
+    )
+    def test_administering_takes_a_user_of_its_own_and_no_password_is_printed(
+        self, section: str, complaint: str
+    ) -> None:
+        line = refusal(f"[bus]\nadmin = true\n{section}")
+        assert line == f"FILE: {complaint}"
+        assert "SECRET" not in line
+
+    @pytest.mark.parametrize("admin_url", ["rabbit://admin:x@c/", "rabbit://admin:x@[::1]:5672,admin:x@d/v"])
+    def test_a_user_of_its_own(self, admin_url: str) -> None:
+        text = f"[bus]\nadmin = true\nurl = 'rabbit://host:x@c/'\nadmin_url = '{admin_url}'"
+        assert parse(text).bus.admin_url == admin_url
+        assert parse("[bus]\nadmin = true\nurl = 'rabbit://c/'\nadmin_url = 'rabbit://admin:x@c/'").bus.admin
+
+    def test_the_extra_has_to_be_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "oslo_messaging", None)
+        assert refusal("[bus]\nurl = 'rabbit://host:SECRET@c/'") == (
+            "FILE: bus.url: expected libvirt-sidecar[bus] to be installed (no module oslo_messaging)"
+        )
+        assert parse("[bus]\nadmin = false") == Configuration()
+
+    def test_looking_for_it_imports_nothing(self) -> None:
+        program = (
+            "import sys; from sidecar.config import parse_configuration as parse; "
+            "parse(b'[bus]\\nurl = \"rabbit://a@b/\"', 'FILE'); "
+            "assert not [name for name in sys.modules if name.startswith(('oslo', 'eventlet'))]"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("key", ["libvirt.uri", "ovirt.channels", "upgrade_levels.ovirt", "paths.spool", "log.level"])

@@ -30,12 +30,14 @@ class Caller:
     """Who asks: the process at the other end of the socket, what the socket lets it do, and the version it speaks.
 
     ``version`` is ``None`` for a caller that declares none: it is taken for one that speaks what is served.
+    ``over_bus``: the process is the one that talks to the message bus, whose broker has judged who may.
     """
 
     uid: int
     pid: int
     access: Access
     version: ApiVersion | None = None
+    over_bus: bool = False
 
 
 class Bridge:
@@ -121,5 +123,7 @@ class Bridge:
 
 def _log_change(values: Mapping[str, Any], operation: Operation, caller: Caller, outcome: str) -> None:
     """Who asked for what and how it ended; never with which arguments."""
-    what = " ".join(clean_line(values[key]) for key in ("message", "domain") if values.get(key) is not None)
-    logger.info("%s %s for uid %d, pid %d: %s", operation.name, what, caller.uid, caller.pid, outcome)
+    names = ("message", "domain", "host")
+    what = " ".join(clean_line(values[key]) for key in names if values.get(key) is not None)
+    who = "somebody on the message bus" if caller.over_bus else f"uid {caller.uid}, pid {caller.pid}"
+    logger.info("%s %s for %s: %s", operation.name, what, who, outcome)

@@ -62,11 +62,19 @@ class Examination:
     findings: tuple[FindingView, ...] = ()
 
 
+def join(examinations: Iterable[Examination]) -> Examination:
+    """All of them in one, in this order."""
+    done = list(examinations)
+    return Examination(
+        tuple(text for examination in done for text in examination.checked),
+        tuple(finding for examination in done for finding in examination.findings),
+    )
+
+
 def sum_up(examinations: Iterable[Examination]) -> DoctorView:
     """One word on all of them, in this order."""
-    done = list(examinations)
-    findings = tuple(finding for examination in done for finding in examination.findings)
-    return DoctorView(not findings, tuple(text for examination in done for text in examination.checked), findings)
+    whole = join(examinations)
+    return DoctorView(not whole.findings, whole.checked, whole.findings)
 
 
 def judge_error(error: SidecarError, waited_s: float, way: Way) -> Reason | None:

@@ -62,6 +62,10 @@ class EventLog:
         place = self._parse_id(after)
         return Follower(self, 0, lost=True) if place is None else Follower(self, place)
 
+    def follow_all(self) -> "Follower":
+        """Follow from the first event that there ever was."""
+        return Follower(self, 0)
+
     # For the followers.
 
     @property

@@ -1,4 +1,4 @@
-"""What becomes of a guest's agreements on another host, before it moves there: the operation ``preflight``.
+"""What becomes of a guest's agreements on another host, before it moves there: ``preflight`` and its kin.
 
 A message is lost when it may be sent now, on the version that is agreed, and the version that the other host would
 agree on does not have it. What is not agreed here cannot be lost.
@@ -7,9 +7,11 @@ Source: docs/api.md, "Preflight".
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sidecar.api.views import ChannelForecastView, LostMessageView
 from sidecar.engine.channel import Channel
+from sidecar.engine.ports import DomainSnapshot
 from sidecar.protocol.ovirt_messages import GUEST_TO_HOST, HOST_TO_GUEST, NEGOTIATION_MESSAGES, Direction
 from sidecar.protocol.qga_commands import NEGOTIATION_COMMANDS, QGA_COMMANDS
 from sidecar.protocol.qga_versions import common_release, read_release
@@ -17,7 +19,27 @@ from sidecar.protocol.releases import Release
 from sidecar.protocol.states import Dialect, Reason, State
 from sidecar.protocol.versions import common_version
 from sidecar.record.agreement import ChannelRow
-from sidecar.record.policy import Offer
+from sidecar.record.policy import Offer, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What becomes of one guest: what refuses it by its policy, in the hook's words, or of each of its channels."""
+
+    refusal: str | None
+    channels: tuple[ChannelForecastView, ...]
+
+    @property
+    def nothing_lost(self) -> bool:
+        """Whether the other host takes it, and keeps what is agreed."""
+        return self.refusal is None and not any(channel.lost for channel in self.channels)
+
+
+def forecast_move(snapshot: DomainSnapshot, channels: Iterable[Channel], offer: Offer) -> Forecast:
+    """What becomes of the guest on a host with this offer; ``snapshot`` is for its policy."""
+    policy, tools = snapshot.policy, snapshot.shows_tools
+    refusal = None if policy is None else judge(policy, snapshot.name, has_tools=tools, offer=offer)
+    return Forecast(refusal, forecast_channels(channels, offer))
 
 
 def forecast_channels(channels: Iterable[Channel], offer: Offer) -> tuple[ChannelForecastView, ...]:

@@ -6,6 +6,7 @@ Every method raises ``SidecarError``s, which the bridge turns into problems.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sidecar.api.events import Event, EventType
@@ -13,21 +14,32 @@ from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.views import (
     DoctorView,
     DomainView,
+    FleetForecastView,
+    FleetView,
+    ForgottenView,
     GuestView,
     HostView,
     MessageView,
     PreflightView,
     SentView,
+    SummaryView,
 )
+from sidecar.engine.evacuation import forecast_guests, read_forecast
+from sidecar.engine.fleet import Fleet
+from sidecar.engine.fleet_asking import FleetAsking
+from sidecar.engine.fleet_views import HostAnswer, read_terms, view_caps, view_fleet, view_summary
 from sidecar.engine.following import EventFilter, Wish
-from sidecar.engine.forecast import forecast_channels
+from sidecar.engine.forecast import forecast_move
 from sidecar.engine.host import Host
 from sidecar.engine.message_views import view_message, view_messages
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay import Stay
-from sidecar.errors import DomainGoneError, HypervisorDownError, MessageNotAllowedError
+from sidecar.errors import BusDownError, DomainGoneError, HypervisorDownError, MessageNotAllowedError
 from sidecar.protocol.guest_text import clean_line
-from sidecar.record.policy import Offer, judge
+from sidecar.record.policy import Offer
+
+# How long another host may take for its guests, beyond the time that it gives the others.
+FORECAST_S = 5.0
 
 # What one poll of a binding that does not stream may bring.
 POLL_LIMIT = 1000
@@ -42,6 +54,7 @@ class Operations:
         surroundings: Surroundings,
         describe_host: Callable[[], HostView | None],
         examine: Callable[[str | None], Awaitable[DoctorView]],
+        fleet: Fleet,
     ) -> None:
         """``describe_host`` gives this host's offer, ``None`` while libvirt has not said which host it is.
 
@@ -49,6 +62,7 @@ class Operations:
         """
         self._engine, self._surroundings = engine, surroundings
         self._describe_host, self._examine = describe_host, examine
+        self._fleet, self._asking = fleet, FleetAsking(fleet)
 
     async def host(self) -> HostView:
         """This host, and what it offers."""
@@ -141,32 +155,77 @@ class Operations:
 
     async def preflight(self, domain: str, offer: Mapping[str, Any]) -> PreflightView:
         """What the guest would lose on a host with this offer."""
-        found = self._engine.find(domain)
+        self._engine.find(domain)
         try:
             there = Offer.from_document(offer)
         except ValueError as error:
             raise ProblemError(ProblemCode.BAD_REQUEST, f"preflight: offer: {clean_line(str(error))}") from error
-        snapshot = await self._surroundings.hypervisor.inspect_domain(found.uuid)
-        if snapshot is None:
-            raise DomainGoneError(f"domain {found.name!a} does not run here any more")
-        refusal = None
-        if snapshot.policy is not None:
-            refusal = judge(snapshot.policy, found.name, has_tools=snapshot.shows_tools, offer=there)
-        channels = forecast_channels(found.require_stay().channels, there)
-        return PreflightView(
-            name=found.name,
-            uuid=str(found.uuid),
-            destination=clean_line(str(offer.get("hostname", ""))),
-            nothing_lost=refusal is None and not any(channel.lost for channel in channels),
-            refusal=refusal,
-            channels=channels,
-        )
+        return await self._forecast(domain, there, clean_line(str(offer.get("hostname", ""))))
 
     async def doctor(self, domain: str | None) -> DoctorView:
         """What is wrong, and how to mend it."""
         if domain is not None:
             self._engine.find(domain)
         return await self._examine(domain)
+
+    async def summary(self) -> SummaryView:
+        """This host in a line."""
+        return view_summary(await self.host(), await self.list())
+
+    async def preflight_to(self, domain: str, host: str, timeout: float) -> PreflightView:
+        """What the guest would lose on a host of the fleet."""
+        self._stay(domain)
+        own = await self.host()
+        if host == own.hostname:
+            return await self._forecast(domain, Offer.from_document(asdict(own)), host)
+        offer = await self._asking.fetch_offer(host, timeout)
+        return await self._forecast(domain, read_terms(offer), host)
+
+    async def fleet(self, timeout: float) -> FleetView:
+        """Every host that the fleet knows; with the bus down, what the others said last."""
+        own = await self.summary()
+        self._asking.require_bus()
+        answers: Mapping[str, HostAnswer] = {}
+        with contextlib.suppress(BusDownError):
+            answers = await self._asking.collect(own.host.hostname, timeout)
+        wall, now = self._surroundings.wall_clock(), asyncio.get_running_loop().time()
+        caps = view_caps(await self.host(), self._fleet.levels, self._fleet.known, wall, now)
+        return view_fleet(own, self._fleet.known.hosts, answers, caps, wall)
+
+    async def fleet_forget(self, host: str) -> ForgottenView:
+        """Have every host count a host no more."""
+        if host == (await self.host()).hostname:
+            raise ProblemError(ProblemCode.BAD_REQUEST, "fleet_forget: host: expected another host than this one")
+        await self._asking.forget(host)
+        return ForgottenView(host)
+
+    async def fleet_preflight(self, host: str, timeout: float) -> FleetForecastView:
+        """Where the guests of a host can go."""
+        own = (await self.host()).hostname
+        if host != own:
+            arguments = {"host": host, "timeout": timeout}
+            document = await self._asking.call(host, "fleet_preflight", arguments, timeout + FORECAST_S)
+            return read_forecast(document, host)
+        self._engine.require_listed()
+        answers = await self._asking.collect(own, timeout)
+        offers = {name: read_terms(answer.offer) for name, answer in answers.items()}
+        guests = await forecast_guests(self._engine.domains, offers, self._surroundings.hypervisor)
+        return FleetForecastView(host, guests, tuple(sorted(self._fleet.known.hosts.keys() - answers.keys())))
+
+    async def _forecast(self, domain: str, there: Offer, destination: str) -> PreflightView:
+        found = self._engine.find(domain)
+        snapshot = await self._surroundings.hypervisor.inspect_domain(found.uuid)
+        if snapshot is None:
+            raise DomainGoneError(f"domain {found.name!a} does not run here any more")
+        forecast = forecast_move(snapshot, found.require_stay().channels, there)
+        return PreflightView(
+            name=found.name,
+            uuid=str(found.uuid),
+            destination=destination,
+            nothing_lost=forecast.nothing_lost,
+            refusal=forecast.refusal,
+            channels=forecast.channels,
+        )
 
     def _stay(self, domain: str) -> Stay:
         return self._engine.find(domain).require_stay()

@@ -1,9 +1,9 @@
 """What the engine needs of the outside, as Protocols; ``adapters`` implement them, ``tests/fakes`` imitate them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from sidecar.record.agreement import Agreement, Origin
@@ -182,3 +182,43 @@ class Dialer(Protocol):
 
     async def is_awaited(self, path: str) -> bool:
         """Whether a client waits in line for the channel's socket while another is served, as far as can be seen."""
+
+
+class FleetBus(Protocol):
+    """The other hosts of the fleet, over a message bus; for the loop's thread, and nothing here blocks it."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is to be a bus at all."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the whole way over the broker and back works."""
+
+    def announce(self, offer: Mapping[str, Any]) -> None:
+        """Have every host know this host's offer (a ``HostView``'s document), as soon as there is a connection."""
+
+    async def collect(self, expected: Collection[str], timeout_s: float) -> Sequence[Any]:
+        """Every other host's ``summary``, as documents that nobody has looked at yet.
+
+        Returns as soon as all ``expected`` (hostnames) have answered, or else after ``timeout_s``, with what came.
+
+        Raises:
+            BusDownError: There is no connection, or no bus is configured.
+        """
+
+    async def call(self, host: str, operation: str, arguments: Mapping[str, Any], timeout_s: float) -> Any:
+        """The document that an operation of another host's results in; nobody has looked at it yet.
+
+        Raises:
+            BusDownError: There is no connection.
+            HostSilentError: The host gave no answer within ``timeout_s``, or nobody of this name is on the bus.
+            ProblemError: The other host's.
+        """
+
+    async def forget(self, hostname: str) -> None:
+        """Tell every host, this one included, to count a host no more.
+
+        Raises:
+            BusDownError: There is no connection; nobody was told.
+        """

@@ -4,8 +4,11 @@ from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.errors import (
     AgentError,
     BadReplyError,
+    BusDownError,
     CommandFailedError,
     DomainGoneError,
+    HostSilentError,
+    HostUnknownError,
     HypervisorDownError,
     JobHeldError,
     MessageNotAllowedError,
@@ -24,6 +27,9 @@ _CODES: tuple[tuple[type[SidecarError], ProblemCode], ...] = (
     (JobHeldError, ProblemCode.JOB_HELD),
     (HypervisorDownError, ProblemCode.LIBVIRT_UNAVAILABLE),
     (OutcomeUnknownError, ProblemCode.OUTCOME_UNKNOWN),
+    (BusDownError, ProblemCode.BUS_UNAVAILABLE),
+    (HostUnknownError, ProblemCode.HOST_NOT_FOUND),
+    (HostSilentError, ProblemCode.HOST_UNREACHABLE),
 )
 
 

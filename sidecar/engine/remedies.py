@@ -26,6 +26,7 @@ class FindingCode(StrEnum):
     CHANNEL_ABSENT = "channel-absent"
     DAEMON_DOWN = "daemon-down"
     CONFIGURATION_BROKEN = "configuration-broken"
+    CONFIG_READABLE = "config-readable"
     HOOK_MISSING = "hook-missing"
     HOOK_OUTDATED = "hook-outdated"
     HOOK_NOT_LOADED = "hook-not-loaded"
@@ -33,6 +34,8 @@ class FindingCode(StrEnum):
     SPOOL_UNUSABLE = "spool-unusable"
     SOCKET_MISSING = "socket-missing"
     SOCKET_WRONG_MODE = "socket-wrong-mode"
+    BUS_DISCONNECTED = "bus-disconnected"
+    BUS_DROPPED = "bus-dropped"
     LIBVIRT_UNAVAILABLE = ProblemCode.LIBVIRT_UNAVAILABLE.value
 
 

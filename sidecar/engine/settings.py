@@ -11,7 +11,9 @@ from sidecar.engine.ports import Dialer, HostIdentity, Hypervisor
 from sidecar.engine.tally import Tally
 from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
+from sidecar.protocol.states import Dialect
 from sidecar.protocol.tools import Source, ToolsVersion
+from sidecar.protocol.versions import OVIRT_MAXIMUM
 
 
 class Way(Enum):
@@ -45,6 +47,23 @@ class Settings:
         if channel in self.qga_channels:
             return Way.LIBVIRT
         return Way.DIRECT if channel in self.qga_direct_channels else Way.OVIRT
+
+
+@dataclass(frozen=True, slots=True)
+class FleetLevels:
+    """What the configuration caps this host to, by dialect, and in which ones the cap is the fleet's (``"auto"``)."""
+
+    ovirt: int = OVIRT_MAXIMUM
+    qga: Release = QGA_MAXIMUM
+    auto: frozenset[Dialect] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What the fleet caps this host to: the code's maximum where the cap is not the fleet's."""
+
+    ovirt: int = OVIRT_MAXIMUM
+    qga: Release = QGA_MAXIMUM
 
 
 @dataclass(slots=True)

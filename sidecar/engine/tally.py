@@ -53,6 +53,11 @@ class Tally:
         record_retries: Failed attempts to write a record that were followed by another.
         libvirt_connected: Whether there is a connection to libvirt.
         libvirt_connections: Connections to libvirt that were made.
+        bus_connected: Whether there is a connection to the message bus.
+        bus_waiting: Events that the bus's broker has not taken yet.
+        bus_notified: Events that it took.
+        bus_dropped: Events that were given up, because too many waited.
+        bus_restarts: Times that the process which talks to the bus ended by itself.
     """
 
     arrivals: Counter[Origin] = field(default_factory=Counter)
@@ -66,6 +71,11 @@ class Tally:
     record_retries: int = 0
     libvirt_connected: bool = False
     libvirt_connections: int = 0
+    bus_connected: bool = False
+    bus_waiting: int = 0
+    bus_notified: int = 0
+    bus_dropped: int = 0
+    bus_restarts: int = 0
 
 
 class BadInputMeter:

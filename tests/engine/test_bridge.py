@@ -1,6 +1,7 @@
 """Who may ask what, in which version and with which arguments; what is logged of it; and every problem's code."""
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from sidecar.errors import (
     AgentLeftError,
     AgentPoisonedError,
     BadReplyError,
+    BusDownError,
     CommandFailedError,
     DomainGoneError,
+    HostSilentError,
+    HostUnknownError,
     HypervisorDownError,
     HypervisorError,
     JobHeldError,
@@ -26,9 +30,10 @@ from sidecar.errors import (
     RefusalCode,
     SidecarError,
 )
-from tests.engine.lone_bridge import ANYBODY, OFFER, ROOT, ask, examine, make_bridge, refused
+from tests.engine.lone_bridge import ANYBODY, OFFER, ROOT, ask, examine, gamma_bus, make_bridge, make_fleet, refused
 from tests.engine.lone_host import LoneHost
 from tests.engine.lone_talk import talking
+from tests.fakes.fleet_bus import FakeFleetBus
 
 pytestmark = pytest.mark.looptime
 
@@ -48,8 +53,35 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "events": {},
     "preflight": {"domain": "vm1", "offer": THERE},
     "doctor": {},
+    "summary": {},
+    "preflight_to": {"domain": "vm1", "host": "alpha"},
+    "fleet": {},
+    "fleet_forget": {"host": "alpha"},
+    "fleet_preflight": {"host": "beta"},
 }
+SECRET = (
+    "guest",
+    "send",
+    "renegotiate",
+    "preflight",
+    "doctor",
+    "preflight_to",
+    "fleet",
+    "fleet_forget",
+    "fleet_preflight",
+)
+ALPHA = {**asdict(OFFER), "hostname": "alpha", "host_uuid": "5c0f0000-0000-4000-8000-00000000000a"}
 WRONG_VALUES: list[object] = [True, 1, "", "x" * 1025, [], 1.5]
+
+
+def make_member(host: LoneHost, version: ApiVersion = API_VERSION) -> Bridge:
+    """Of a host in a fleet with alpha."""
+    bus = FakeFleetBus()
+    bus.summaries["alpha"] = {"host": ALPHA, "guests": 0, "oldest": {}}
+    bus.results["alpha", "host"] = ALPHA
+    fleet = make_fleet(host, bus)
+    fleet.receive_offer(ALPHA)
+    return make_bridge(host, version, fleet=fleet)
 
 
 def test_every_operation_is_tried_here() -> None:
@@ -59,7 +91,7 @@ def test_every_operation_is_tried_here() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_every_operation_gives_what_its_row_says(name: str) -> None:
     async with talking() as talk:
-        result = await ask(make_bridge(talk.host), name, **ARGUMENTS[name])
+        result = await ask(make_member(talk.host), name, **ARGUMENTS[name])
         operation = OPERATIONS[name]
         views = result if operation.many else (result,)
         assert isinstance(views, tuple)
@@ -70,8 +102,8 @@ class TestAccess:
     @pytest.mark.parametrize("name", OPERATIONS)
     async def test_who_may_read_may_do_what_changes_nothing_and_tells_no_secret(self, name: str) -> None:
         async with talking() as talk:
-            bridge = make_bridge(talk.host)
-            if name in ("guest", "send", "renegotiate", "preflight", "doctor"):
+            bridge = make_member(talk.host)
+            if name in SECRET:
                 assert await refused(bridge, name, ANYBODY, **ARGUMENTS[name]) == "forbidden"
             else:
                 await ask(bridge, name, ANYBODY, **ARGUMENTS[name])
@@ -96,7 +128,7 @@ class TestVersions:
     @pytest.mark.parametrize("served", [ApiVersion(1, 0), ApiVersion(1, 1), ApiVersion(1, 2), ApiVersion(1, 10)])
     async def test_a_daemon_of_an_older_minor_has_what_came_by_then(self, name: str, served: ApiVersion) -> None:
         async with talking() as talk:
-            bridge = make_bridge(talk.host, served)
+            bridge = make_member(talk.host, served)
             if served.minor >= OPERATIONS[name].since.minor:
                 await ask(bridge, name, **ARGUMENTS[name])
             else:
@@ -122,7 +154,7 @@ class TestVersions:
                 assert await refused(make_bridge(talk.host), "wait", caller, domain="vm1") == code
 
     @pytest.mark.parametrize(
-        ("version", "allowed"), [("1.0", True), ("1.2", True), ("1.3", False), ("1.10", False), ("2.0", False)]
+        ("version", "allowed"), [("1.0", True), ("1.3", True), ("1.4", False), ("1.10", False), ("2.0", False)]
     )
     async def test_a_caller_can_ask_before(self, version: str, allowed: bool) -> None:
         async with talking() as talk:
@@ -207,7 +239,7 @@ class TestLog:
 class TestProblems:
     def test_every_code_has_its_meaning(self) -> None:
         assert set(PROBLEMS) == {*ProblemCode, *RefusalCode}
-        assert all(kind.exit_code in (1, 2, 4) and 400 <= kind.status <= 504 for kind in PROBLEMS.values())
+        assert all(kind.exit_code in (1, 2, 3, 4) and 400 <= kind.status <= 504 for kind in PROBLEMS.values())
 
     @pytest.mark.parametrize(
         ("error", "code"),
@@ -221,6 +253,9 @@ class TestProblems:
             (HypervisorDownError("x"), "libvirt-unavailable"),
             (OutcomeUnknownError("x"), "outcome-unknown"),
             (HypervisorError("x"), "libvirt-failed"),
+            (BusDownError("x"), "bus-unavailable"),
+            (HostUnknownError("x"), "host-not-found"),
+            (HostSilentError("x"), "host-unreachable"),
             (MessageNotAllowedError(Refusal(RefusalCode.NOT_AGREED, "echo", "why")), "not-agreed"),
         ],
     )
@@ -253,13 +288,15 @@ class TestProblems:
             def broken() -> None:
                 raise ZeroDivisionError("hunter2")
 
-            operations = Operations(host.engine, host.surroundings, broken, examine)
+            operations = Operations(host.engine, host.surroundings, broken, examine, make_fleet(host, gamma_bus()))
             assert await refused(Bridge(operations), "host") == "internal"
             assert "ZeroDivisionError" in caplog.text
             assert await ask(Bridge(operations), "list") == ()
 
     async def test_a_host_that_libvirt_has_not_named_yet(self) -> None:
         async with LoneHost().running() as host:
-            operations = Operations(host.engine, host.surroundings, lambda: None, examine)
+            operations = Operations(
+                host.engine, host.surroundings, lambda: None, examine, make_fleet(host, gamma_bus())
+            )
             assert await refused(Bridge(operations), "host") == "libvirt-unavailable"
             assert await ask(make_bridge(host), "host") == OFFER

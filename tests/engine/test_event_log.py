@@ -32,6 +32,15 @@ def drain(follower: Follower) -> list[object]:
     return told
 
 
+def test_from_the_first_event_there_ever_was() -> None:
+    log = make_log()
+    publish(log, 3)
+    assert drain(log.follow_all()) == [0, 1, 2]
+    publish(log, 8, 3)
+    assert drain(log.follow_all()) == [("missed", 3), *range(3, 11)]
+    assert drain(make_log().follow_all()) == []
+
+
 def test_an_event_and_its_document() -> None:
     log = make_log()
     follower = log.follow()
