@@ -22,18 +22,20 @@ from sidecar.adapters.unix_channel import UnixDialer
 from sidecar.api.events import EventType
 from sidecar.api.versions import API_VERSION
 from sidecar.api.views import ChannelView, DialectOffer, HostView
-from sidecar.bindings.metrics import Metrics
+from sidecar.bindings.metrics import FleetCount, Metrics
 from sidecar.bindings.server import ApiServer
 from sidecar.config import DEFAULT_PATH, Configuration, load_configuration
 from sidecar.engine.bridge import Bridge
-from sidecar.engine.doctor import Doctor, Examination
+from sidecar.engine.doctor import Doctor, Examination, join
 from sidecar.engine.host import Host
 from sidecar.engine.notices import HookNotice
 from sidecar.engine.operations import Operations
 from sidecar.engine.ports import HostIdentity
-from sidecar.engine.settings import Settings, Surroundings
+from sidecar.engine.settings import Caps, Settings, Surroundings
 from sidecar.errors import ConfigurationError, MisuseError
+from sidecar.membership import Membership
 from sidecar.protocol.qga_versions import QGA_ALIASES
+from sidecar.protocol.states import Dialect
 from sidecar.protocol.versions import OVIRT_ALIASES
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Daemon:
 
     Attributes:
         host: The engine, for whoever serves it to others.
+        metrics: What is counted.
     """
 
     def __init__(self, configuration: Configuration, path: Path | None) -> None:
@@ -92,17 +95,21 @@ class Daemon:
         self._identity: HostIdentity | None = None
         # The identity is filled in by the first connection; there is no domain before it.
         self._surroundings = Surroundings(
-            self._libvirt, UnixDialer(), read_settings(configuration), HostIdentity("", "")
+            self._libvirt, UnixDialer(), read_settings(configuration, Caps()), HostIdentity("", "")
         )
         self.host = Host(self._surroundings)
         self._spool = Spool(Path(configuration.paths.spool), self._receive_hook)
-        self._server = self._make_server()
+        self._membership = Membership(configuration, self._surroundings, self._describe_host, self._apply)
+        self._fleet = self._membership.fleet
+        self._surroundings.settings = self._read_settings()
+        self._bridge = self._make_bridge()
+        tally = self._surroundings.tally
+        self.metrics = Metrics(tally, self._view_channels, lambda: len(self.host.domains), self._count_fleet)
+        self._server = ApiServer(self._bridge, configuration.api, configuration.limits, self.metrics.render)
 
-    def _make_server(self) -> ApiServer:
+    def _make_bridge(self) -> Bridge:
         doctor = Doctor(self.host, self._check_host, lambda: self._configuration.channel_names)
-        operations = Operations(self.host, self._surroundings, self._describe_host, doctor.examine)
-        metrics = Metrics(self._surroundings.tally, self._view_channels, lambda: len(self.host.domains))
-        return ApiServer(Bridge(operations), self._configuration.api, self._configuration.limits, metrics.render)
+        return Bridge(Operations(self.host, self._surroundings, self._describe_host, doctor.examine, self._fleet))
 
     async def run(self) -> None:
         """Serve; returns after a clean stop.
@@ -124,9 +131,9 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 libvirt = self._libvirt.run(self._connected, self._disconnected, self.host.notify)
-                parts = (self.host.run(), self._spool.run(), libvirt)
+                parts = (self.host.run(), self._spool.run(), self._membership.run(self._bridge), libvirt)
                 tasks = [group.create_task(part) for part in parts]
-                logger.info("sidecard %s, %s", __version__, _describe_maxima(self._configuration))
+                logger.info("sidecard %s, %s", __version__, _describe_maxima(self._surroundings.settings))
                 self._tell("started")
                 systemd.notify("READY=1")
                 await stop.wait()
@@ -156,11 +163,10 @@ class Daemon:
 
     async def _check_host(self) -> Examination:
         places = HookPlaces(HOOKS_DIRECTORY, self._path, Path(self._configuration.paths.state))
-        found = await asyncio.to_thread(check_all, places, self._configuration.api)
-        if self._surroundings.tally.libvirt_connected:
-            return found
-        libvirt = report_libvirt(self._configuration.libvirt.uri, "there is no connection")
-        return Examination(found.checked + libvirt.checked, found.findings + libvirt.findings)
+        found = [await asyncio.to_thread(check_all, places, self._configuration.api), self._membership.examine()]
+        if not self._surroundings.tally.libvirt_connected:
+            found.append(report_libvirt(self._configuration.libvirt.uri, "there is no connection"))
+        return join(found)
 
     def _disconnected(self) -> None:
         self.host.disconnected()
@@ -182,15 +188,24 @@ class Daemon:
         self._configuration = configuration
         logging.getLogger().setLevel(configuration.log.level.upper())
         self._libvirt.channel_names = configuration.channel_names
-        self.host.reconfigure(read_settings(configuration))
-        self._publish_offer()
-        logger.info("configuration reloaded, %s", _describe_maxima(configuration))
+        self._membership.reconfigure(configuration)
+        self._apply()
+        logger.info("configuration reloaded, %s", _describe_maxima(self._surroundings.settings))
         self._tell("reloaded")
+
+    def _apply(self) -> None:
+        """Take the configuration, and what the fleet caps it to."""
+        self.host.reconfigure(self._read_settings())
+        self._publish_offer()
+
+    def _read_settings(self) -> Settings:
+        return read_settings(self._configuration, self._fleet.caps)
 
     def _publish_offer(self) -> None:
         view = self._describe_host()
         if view is None:
             return
+        self._membership.announce(view)
         directory = Path(self._configuration.paths.state)
         try:
             write_offer(directory, asdict(view))
@@ -199,7 +214,14 @@ class Daemon:
 
     def _describe_host(self) -> HostView | None:
         """``None`` while libvirt has not told us which host this is."""
-        return None if self._identity is None else describe_offer(self._configuration, self._identity)
+        if self._identity is None:
+            return None
+        return describe_offer(self._configuration, self._identity, self._fleet.caps)
+
+    def _count_fleet(self) -> FleetCount:
+        settings = self._surroundings.settings
+        maxima = {Dialect.OVIRT: str(settings.ovirt_maximum), Dialect.QGA: str(settings.qga_maximum)}
+        return FleetCount(1 + len(self._fleet.known.hosts), maxima)
 
     def _view_channels(self) -> Iterable[ChannelView]:
         return (view for domain in self.host.domains if domain.stay is not None for view in domain.stay.view.channels)
@@ -226,13 +248,13 @@ def lock_instance(directory: Path) -> int:
     return lock
 
 
-def read_settings(configuration: Configuration) -> Settings:
-    """What the engine needs of the configuration."""
+def read_settings(configuration: Configuration, caps: Caps) -> Settings:
+    """What the engine needs of the configuration; ``caps`` are the fleet's."""
     return Settings(
-        ovirt_maximum=configuration.ovirt_maximum,
+        ovirt_maximum=min(configuration.ovirt_maximum, caps.ovirt),
         responsive_s=configuration.ovirt.responsive_seconds,
         absent_s=configuration.ovirt.absent_seconds,
-        qga_maximum=configuration.qga_maximum,
+        qga_maximum=min(configuration.qga_maximum, caps.qga),
         qga_absent_s=configuration.qga.absent_seconds,
         qga_channels=frozenset(configuration.qga.channels),
         qga_direct_channels=frozenset(configuration.qga.direct_channels),
@@ -241,17 +263,17 @@ def read_settings(configuration: Configuration) -> Settings:
     )
 
 
-def describe_offer(configuration: Configuration, identity: HostIdentity) -> HostView:
-    """The host's offer as ``host.json`` and the API show it; ``maximum`` is after the cap."""
-    caps = configuration.upgrade_levels
+def describe_offer(configuration: Configuration, identity: HostIdentity, caps: Caps) -> HostView:
+    """The host's offer as ``host.json`` and the API show it; ``maximum`` is after the cap and the fleet's ``caps``."""
+    levels, settings = configuration.upgrade_levels, read_settings(configuration, caps)
     return HostView(
         hostname=identity.hostname,
         host_uuid=identity.uuid,
         daemon=__version__,
         bridge=str(API_VERSION),
         dialects={
-            "ovirt": DialectOffer(configuration.ovirt_maximum, caps.ovirt),
-            "qga": DialectOffer(str(configuration.qga_maximum), caps.qga),
+            "ovirt": DialectOffer(settings.ovirt_maximum, levels.ovirt, configuration.ovirt_maximum),
+            "qga": DialectOffer(str(settings.qga_maximum), levels.qga, str(configuration.qga_maximum)),
         },
         aliases={
             "ovirt": dict(OVIRT_ALIASES),
@@ -260,8 +282,8 @@ def describe_offer(configuration: Configuration, identity: HostIdentity) -> Host
     )
 
 
-def _describe_maxima(configuration: Configuration) -> str:
-    return f"oVirt API up to {configuration.ovirt_maximum}, QGA up to {configuration.qga_maximum}"
+def _describe_maxima(settings: Settings) -> str:
+    return f"oVirt API up to {settings.ovirt_maximum}, QGA up to {settings.qga_maximum}"
 
 
 async def _serve(configuration: Configuration, path: Path | None) -> int:

@@ -1,7 +1,10 @@
+import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,13 @@ from sidecar import __version__
 from sidecar.api.versions import API_VERSION
 from sidecar.api.views import DialectOffer
 from sidecar.config import Configuration, parse_configuration
-from sidecar.daemon import describe_offer, lock_instance, main, read_settings
+from sidecar.daemon import Daemon, describe_offer, lock_instance, main, read_settings
 from sidecar.engine.ports import HostIdentity
+from sidecar.engine.settings import Caps
+from sidecar.protocol.releases import Release
 from sidecar.protocol.tools import Source, ToolsVersion
+
+BETA = HostIdentity("beta", "5c0f0000-0000-4000-8000-00000000000b")
 
 SIDECARD = Path(sys.executable).with_name("sidecard")
 
@@ -64,24 +71,69 @@ def test_missing_file_is_an_error_only_when_named(tmp_path: Path, capsys: pytest
 
 def test_settings_of_the_guests_tools() -> None:
     text = b"[tools]\nread_guest_file = true\ncurrent = {guest-tools = '1.4.0-12'}\n"
-    settings = read_settings(parse_configuration(text, "FILE"))
+    settings = read_settings(parse_configuration(text, "FILE"), Caps())
     assert settings.read_guest_file
     assert settings.tools_current == {Source.GUEST_TOOLS: ToolsVersion(1, 4, 0, 12)}
-    default = read_settings(Configuration())
+    default = read_settings(Configuration(), Caps())
     assert (default.read_guest_file, default.tools_current) == (False, {})
 
 
 def test_settings_and_offer_follow_the_cap() -> None:
     text = b"[upgrade_levels]\novirt = 'ovirt-3.6'\nqga = 'debian-12'\n[ovirt]\nabsent_seconds = 7\n"
     configuration = parse_configuration(text, "FILE")
-    settings = read_settings(configuration)
+    settings = read_settings(configuration, Caps())
     assert (settings.ovirt_maximum, settings.responsive_s, settings.absent_s) == (2, 120, 7)
-    offer = describe_offer(configuration, HostIdentity("beta", "5c0f"))
-    assert (offer.hostname, offer.host_uuid, offer.bridge) == ("beta", "5c0f", str(API_VERSION))
-    assert offer.dialects == {"ovirt": DialectOffer(2, "ovirt-3.6"), "qga": DialectOffer("7.2", "debian-12")}
+    offer = describe_offer(configuration, BETA, Caps())
+    assert (offer.hostname, offer.host_uuid, offer.bridge) == ("beta", BETA.uuid, str(API_VERSION))
+    assert offer.dialects == {
+        "ovirt": DialectOffer(2, "ovirt-3.6", 2),
+        "qga": DialectOffer("7.2", "debian-12", "7.2"),
+    }
     assert (str(settings.qga_maximum), settings.qga_absent_s) == ("7.2", 120)
     assert settings.qga_channels == {"org.qemu.guest_agent.0"}
     assert not settings.qga_direct_channels
+
+
+def test_settings_and_offer_follow_the_fleet() -> None:
+    configuration = parse_configuration(b"[upgrade_levels]\novirt = 'auto'\nqga = '7.2'\n", "FILE")
+    caps = Caps(3, Release.parse("8.0"))
+    settings = read_settings(configuration, caps)
+    assert (settings.ovirt_maximum, str(settings.qga_maximum)) == (3, "7.2")
+    assert describe_offer(configuration, BETA, caps).dialects == {
+        "ovirt": DialectOffer(3, "auto", 4),
+        "qga": DialectOffer("7.2", "7.2", "7.2"),
+    }
+
+
+async def test_a_host_with_less_lowers_what_is_offered(tmp_path: Path) -> None:
+    text = f"[upgrade_levels]\novirt = 'auto'\n[paths]\nstate = '{tmp_path}'\nspool = '{tmp_path}/spool'\n"
+    text += f"[bus]\nurl = 'rabbit://nobody/'\ndirectory = '{tmp_path}/bus'\n"
+    daemon = Daemon(parse_configuration(text.encode(), "FILE"), None)
+    daemon._identity = BETA
+    daemon._publish_offer()
+    assert read_dialects(tmp_path)["ovirt"] == {"maximum": 4, "cap": "auto", "supported": 4}
+    there = {**asdict(describe_offer(Configuration(), BETA, Caps())), "hostname": "alpha"}
+    there["dialects"] = {**there["dialects"], "ovirt": {"maximum": 2, "cap": "max", "supported": 2}}
+    daemon._membership.fleet.receive_offer(there)
+    assert read_dialects(tmp_path)["ovirt"] == {"maximum": 2, "cap": "auto", "supported": 4}
+    assert daemon._surroundings.settings.ovirt_maximum == 2
+    assert b'sidecar_host_maximum_info{dialect="ovirt",version="2"} 1.0' in await asyncio.to_thread(
+        daemon.metrics.render
+    )
+    assert b"sidecar_fleet_hosts 2.0" in await asyncio.to_thread(daemon.metrics.render)
+
+
+def read_dialects(directory: Path) -> dict[str, object]:
+    dialects: dict[str, object] = json.loads((directory / "host.json").read_text())["dialects"]
+    return dialects
+
+
+def test_the_daemon_imports_nothing_of_the_bus() -> None:
+    """Without a bus, and with one: another process does."""
+    text = "import sys, sidecar.daemon; print(*(name for name in sys.modules if name.startswith(PREFIXES)))"
+    prefixes = ("sidecar.bus", "oslo", "kombu", "amqp", "eventlet", "greenlet")
+    command = [sys.executable, "-c", text.replace("PREFIXES", repr(prefixes))]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.adapters.bus_checks import check_passwords
 from sidecar.adapters.hook_file import NAME, HookState, judge, render_hook
 from sidecar.adapters.hook_loading import PROC, RUN, find_libvirt, is_hook_loaded
 from sidecar.adapters.hook_setup import find_helper_problem, find_paths, report_spool
@@ -54,9 +55,10 @@ def report_libvirt(uri: str, problem: str) -> Examination:
 
 
 def check_hook(places: HookPlaces) -> Examination:
-    """The hook's file, libvirt having seen it, the spool and the helper, by the configuration as it is now."""
+    """The configuration as it is now, and by it the hook's file, libvirt having seen it, the spool and the helper."""
     try:
         paths = find_paths(places.configuration)
+        passwords = check_passwords(places.configuration)
     except ConfigurationError as error:
         advice = "mend the file; `sidecard --check-config` says whether it is right (with --config, as sidecard has it)"
         return Examination(("configuration",), (_fault(FindingCode.CONFIGURATION_BROKEN, str(error), advice),))
@@ -66,7 +68,7 @@ def check_hook(places: HookPlaces) -> Examination:
     if hook is None:
         hook = _check_loading(places, Path(paths.spool))
     helper = find_helper_problem(paths)
-    faults = [hook, _check_spool(paths.spool), _judge_helper(helper) if helper else None]
+    faults = [hook, _check_spool(paths.spool), _judge_helper(helper) if helper else None, passwords]
     checked = (f"hook {target}", f"spool {paths.spool}", f"helper {paths.helper}")
     return Examination(checked, tuple(fault for fault in faults if fault is not None))
 

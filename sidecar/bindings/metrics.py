@@ -57,20 +57,35 @@ _BAD_INPUT_LABELS = (*((Dialect.OVIRT, code) for code in BadInputCode), (Dialect
 
 
 @dataclass(frozen=True, slots=True)
+class FleetCount:
+    """The fleet at one moment: how many hosts it has, this one included, and what this one offers, by dialect."""
+
+    hosts: int
+    maxima: Mapping[Dialect, str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     """Everything at one moment."""
 
     tally: Tally
     channels: tuple[ChannelView, ...]
     domains: int
+    fleet: FleetCount
 
 
 class Metrics:
     """See the module; to be made on the event loop's thread, and rendered on any other."""
 
-    def __init__(self, tally: Tally, channels: Callable[[], Iterable[ChannelView]], domains: Callable[[], int]) -> None:
-        """``channels`` gives every channel of every domain, ``domains`` their number; both are called on the loop."""
-        self._tally, self._channels, self._domains = tally, channels, domains
+    def __init__(
+        self,
+        tally: Tally,
+        channels: Callable[[], Iterable[ChannelView]],
+        domains: Callable[[], int],
+        fleet: Callable[[], FleetCount],
+    ) -> None:
+        """``channels`` gives every channel of every domain, ``domains`` their number; all are called on the loop."""
+        self._tally, self._channels, self._domains, self._fleet = tally, channels, domains, fleet
         self._loop = asyncio.get_running_loop()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -92,9 +107,11 @@ class Metrics:
         yield from _describe_arrivals(look.tally)
         yield from _describe_guests_words(look.tally)
         yield from _describe_libvirt(look.tally)
+        yield from _describe_bus(look.tally)
+        yield from _describe_fleet(look.fleet)
 
     async def _look(self) -> _Look:
-        return _Look(deepcopy(self._tally), tuple(self._channels()), self._domains())
+        return _Look(deepcopy(self._tally), tuple(self._channels()), self._domains(), self._fleet())
 
 
 def _describe_now(look: _Look) -> Iterator[Metric]:
@@ -171,6 +188,32 @@ def _describe_libvirt(tally: Tally) -> Iterator[Metric]:
     yield GaugeMetricFamily("sidecar_libvirt_connected", text, float(tally.libvirt_connected))
     text = "Connections to libvirt that were made."
     yield CounterMetricFamily("sidecar_libvirt_connections", text, tally.libvirt_connections)
+
+
+def _describe_bus(tally: Tally) -> Iterator[Metric]:
+    text = "Whether there is a connection to the message bus."
+    yield GaugeMetricFamily("sidecar_bus_connected", text, float(tally.bus_connected))
+    text = "Events that the bus's broker has not taken yet."
+    yield GaugeMetricFamily("sidecar_bus_outbox_events", text, tally.bus_waiting)
+    text = "Events that the bus's broker took."
+    yield CounterMetricFamily("sidecar_bus_notified", text, tally.bus_notified)
+    text = "Events that were given up, because too many waited for the bus's broker."
+    yield CounterMetricFamily("sidecar_bus_dropped", text, tally.bus_dropped)
+    text = "Times that the process which talks to the bus ended by itself and was started again."
+    yield CounterMetricFamily("sidecar_bus_restarts", text, tally.bus_restarts)
+
+
+def _describe_fleet(fleet: FleetCount) -> Iterator[Metric]:
+    text = "Hosts that the fleet counts, this one included."
+    yield GaugeMetricFamily("sidecar_fleet_hosts", text, fleet.hosts)
+    maxima = GaugeMetricFamily(
+        "sidecar_host_maximum_info",
+        "What this host offers its guests at most, after its own caps and the fleet's.",
+        labels=["dialect", "version"],
+    )
+    for labels in fleet.maxima.items():
+        maxima.add_metric(labels, 1)
+    yield maxima
 
 
 def _count(

@@ -11,10 +11,8 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 from xmlrpc.client import Error, Unmarshaller
 
-import msgspec
-
-from sidecar.api.events import Event
 from sidecar.api.problems import ProblemCode, ProblemError
+from sidecar.bindings.documents import make_document
 from sidecar.bindings.given_values import check_value
 from sidecar.protocol.guest_text import clean_text
 
@@ -59,19 +57,12 @@ def _refuse_document_type(*_: object) -> None:
 
 def render_result(result: object) -> bytes:
     """A response with a view, several views or events, or plain values."""
-    return _render_response(f"<params><param>{_render(_flatten(result))}</param></params>")
+    return _render_response(f"<params><param>{_render(make_document(result))}</param></params>")
 
 
 def render_fault(code: int, text: str) -> bytes:
     """A response with a fault."""
     return _render_response(f"<fault>{_render({'faultCode': code, 'faultString': text})}</fault>")
-
-
-def _flatten(result: object) -> object:
-    """As plain values; an event's are those of its flat document."""
-    if isinstance(result, tuple):
-        return [_flatten(item) for item in result]
-    return msgspec.to_builtins(result.document if isinstance(result, Event) else result)
 
 
 def _render_response(content: str) -> bytes:

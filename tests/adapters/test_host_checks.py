@@ -160,6 +160,15 @@ def test_a_broken_configuration(places: HookPlaces) -> None:
     assert check_hook(places).findings == ()
 
 
+def test_a_password_that_everybody_can_read(places: HookPlaces) -> None:
+    assert places.configuration is not None
+    with places.configuration.open("a") as file:
+        file.write("[bus]\nurl = 'rabbit://beta:hunter2@broker/'\n")
+    finding = one(check_hook(places), "config-readable")
+    follow(commands(finding)[0])
+    assert check_hook(places).findings == ()
+
+
 @pytest.fixture
 def libvirtd(places: HookPlaces, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process of that name, with its pid file, that began after the hook was installed."""

@@ -14,12 +14,21 @@ from sidecar.api.views import (
     DomainView,
     FactView,
     FindingView,
+    FleetCapView,
+    FleetForecastView,
+    FleetHostView,
+    FleetView,
+    ForgottenView,
+    GuestForecastView,
     GuestView,
     HostView,
+    LossView,
     LostMessageView,
     MessageView,
+    OldestAgreementView,
     PreflightView,
     SentView,
+    SummaryView,
     ToolsView,
 )
 from sidecar.engine.bridge import Bridge
@@ -63,10 +72,15 @@ REPLY: dict[str, Any] = {
     "deep": {"x": []},
 }
 
+DIALECTS = {"ovirt": DialectOffer(3, "auto", 4), "qga": DialectOffer("10.0", "7.2")}
+HOST = HostView("beta", UUID, "0.1", "1.2", DIALECTS, {"ovirt": {}})
+OLDEST = {"ovirt": OldestAgreementView("1", "vm1", SINCE)}
+FORECAST = ChannelForecastView(
+    CHANNEL.name, "ovirt", "agreed", "4", "3", (LostMessageView("m", "guest-to-host", "4", True),)
+)
+
 SAMPLES: Mapping[str, object] = {
-    "host": HostView(
-        "beta", UUID, "0.1", "1.2", {"ovirt": DialectOffer(4, "max"), "qga": DialectOffer("10.0", "7.2")}, {"ovirt": {}}
-    ),
+    "host": HOST,
     "list": (DOMAIN, ARRIVING),
     "show": DOMAIN,
     "guest": GuestView("vm1", UUID, (FactView("memory-stats", CHANNEL.name, "ovirt", SINCE, 1.5, False, REPLY),)),
@@ -76,19 +90,22 @@ SAMPLES: Mapping[str, object] = {
     "renegotiate": ARRIVING,
     "wait": DOMAIN,
     "events": (Event("1-1", SINCE, "agreement", "vm1", UUID, {"version": "3", "before": None}),),
-    "preflight": PreflightView(
-        "vm1",
-        UUID,
-        "alpha",
-        False,
-        None,
-        (
-            ChannelForecastView(
-                CHANNEL.name, "ovirt", "agreed", "4", "3", (LostMessageView("m", "guest-to-host", "4", True),)
-            ),
-        ),
-    ),
+    "preflight": PreflightView("vm1", UUID, "alpha", False, None, (FORECAST,)),
     "doctor": DoctorView(False, ("the hook",), (FindingView("hook-missing", None, None, "no hook", "install it"),)),
+    "summary": SummaryView(HOST, 2, OLDEST),
+    "preflight_to": PreflightView("vm1", UUID, "alpha", False, "no", ()),
+    "fleet": FleetView(
+        False,
+        (
+            FleetHostView("alpha", UUID, "0.1", "1.3", DIALECTS, True, SINCE, 2, OLDEST),
+            FleetHostView("beta", UUID, "0.1", "1.3", DIALECTS, False, SINCE, None, {}),
+        ),
+        {"ovirt": FleetCapView(3, "beta", 3, True, SINCE), "qga": FleetCapView("7.2", "beta", "10.0", False, None)},
+    ),
+    "fleet_forget": ForgottenView("alpha"),
+    "fleet_preflight": FleetForecastView(
+        "alpha", (GuestForecastView("vm1", UUID, ("beta",), (LossView(("gamma",), "no", (FORECAST,)),)),), ("delta",)
+    ),
 }
 
 # A value for every argument that the table knows.
@@ -102,6 +119,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "after": "1-1",
     "offer": {"hostname": "alpha"},
     "version": "1.0",
+    "host": "alpha",
 }
 
 

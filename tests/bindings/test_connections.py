@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.api.versions import API_VERSION
 from tests.bindings.rest_client import rest_client
 from tests.bindings.rig import RawClient, Rig, connected, get, post
 
@@ -160,7 +161,7 @@ async def test_what_is_no_http_gets_a_problem(strict: Rig, data: bytes, caplog: 
         await client.send(data)
         status, headers, body = await client.read_answer()
         assert (status, json.loads(body)["code"]) == (400, "bad-request")
-        assert headers["sidecar-api-version"] == "1.2"
+        assert headers["sidecar-api-version"] == str(API_VERSION)
         assert await client.read_rest() == b""
     assert not caplog.records
 
@@ -299,7 +300,7 @@ async def count_served(clients: list[RawClient]) -> int:
             continue
         assert (status, json.loads(body)["code"]) == (503, "too-many-connections")
         assert headers["content-type"] == "application/problem+json"
-        assert headers["sidecar-api-version"] == "1.2"
+        assert headers["sidecar-api-version"] == str(API_VERSION)
         assert await client.read_rest() == b""
     return served
 

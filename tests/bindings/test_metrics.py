@@ -13,7 +13,7 @@ from sidecar import __version__
 from sidecar.api.versions import API_VERSION
 from sidecar.api.views import ChannelView
 from sidecar.bindings import metrics as binding
-from sidecar.bindings.metrics import Metrics
+from sidecar.bindings.metrics import FleetCount, Metrics
 from sidecar.engine.tally import ARRIVAL_BUCKETS_S, Tally, WriteOutcome
 from sidecar.errors import RefusalCode
 from sidecar.protocol.bad_input import BadInputCode
@@ -52,9 +52,14 @@ class Scraped:
         return {tuple(value for _, value in sorted(labels)): number for labels, number in found.items()}
 
 
+def count_fleet() -> FleetCount:
+    return FleetCount(3, {Dialect.OVIRT: "3", Dialect.QGA: "7.2"})
+
+
 async def scrape(tally: Tally | None = None, channels: Iterable[ChannelView] = (), domains: int = 0) -> Scraped:
     listed = list(channels)
-    return Scraped(await asyncio.to_thread(Metrics(tally or Tally(), lambda: listed, lambda: domains).render))
+    metrics = Metrics(tally or Tally(), lambda: listed, lambda: domains, count_fleet)
+    return Scraped(await asyncio.to_thread(metrics.render))
 
 
 async def test_every_family_is_told_with_its_type_and_a_text() -> None:
@@ -74,6 +79,13 @@ async def test_every_family_is_told_with_its_type_and_a_text() -> None:
         "sidecar_bad_input": "counter",
         "sidecar_libvirt_connected": "gauge",
         "sidecar_libvirt_connections": "counter",
+        "sidecar_bus_connected": "gauge",
+        "sidecar_bus_outbox_events": "gauge",
+        "sidecar_bus_notified": "counter",
+        "sidecar_bus_dropped": "counter",
+        "sidecar_bus_restarts": "counter",
+        "sidecar_fleet_hosts": "gauge",
+        "sidecar_host_maximum_info": "gauge",
     }
     assert all(len(family.documentation) > 10 for family in ours.values())
     assert scraped.value("process_resident_memory_bytes") > 0
@@ -134,6 +146,25 @@ async def test_what_was_counted() -> None:
     assert scraped.value("sidecar_libvirt_connected") == 1
     assert scraped.value("sidecar_libvirt_connections_total") == 2
     assert scraped.value("sidecar_domains") == 5
+
+
+async def test_the_bus_and_the_fleet() -> None:
+    quiet = await scrape()
+    assert {name: quiet.value(name) for name in BUS} == dict.fromkeys(BUS, 0)
+    tally = Tally(bus_connected=True, bus_waiting=2, bus_notified=3, bus_dropped=4, bus_restarts=5)
+    scraped = await scrape(tally)
+    assert [scraped.value(name) for name in BUS] == [1, 2, 3, 4, 5]
+    assert scraped.value("sidecar_fleet_hosts") == 3
+    assert scraped.series("sidecar_host_maximum_info") == {("ovirt", "3"): 1, ("qga", "7.2"): 1}
+
+
+BUS = (
+    "sidecar_bus_connected",
+    "sidecar_bus_outbox_events",
+    "sidecar_bus_notified_total",
+    "sidecar_bus_dropped_total",
+    "sidecar_bus_restarts_total",
+)
 
 
 async def test_the_histogram_accumulates() -> None:
@@ -210,13 +241,13 @@ async def test_ten_thousand_guests_that_want_a_series_each() -> None:
 async def test_a_guests_words_name_nothing() -> None:
     words = "GUEST-SAYS"
     channel = ChannelView(words, "ovirt", "agreed", "3", words, words, words, Reason.FLAPPING)
-    metrics = Metrics(Tally(), lambda: [channel], lambda: 1)
+    metrics = Metrics(Tally(), lambda: [channel], lambda: 1, count_fleet)
     assert words.encode() not in await asyncio.to_thread(metrics.render)
 
 
 async def test_no_counter_goes_back_when_channels_and_domains_do() -> None:
     tally, channels, domains = Tally(), [view("ovirt", "agreed", "3")], 1
-    metrics = Metrics(tally, lambda: channels, lambda: domains)
+    metrics = Metrics(tally, lambda: channels, lambda: domains, count_fleet)
     tally.negotiations[Dialect.OVIRT] += 1
     tally.resume_to_agreed[Dialect.OVIRT].observe(1.5)
     first = Scraped(await asyncio.to_thread(metrics.render))
@@ -239,7 +270,7 @@ async def test_what_is_copied_is_copied_between_two_turns_of_the_loop() -> None:
         if not stop:
             asyncio.get_running_loop().call_soon(change)
 
-    metrics = Metrics(tally, lambda: (channel for channel in channels), lambda: len(channels))
+    metrics = Metrics(tally, lambda: (channel for channel in channels), lambda: len(channels), count_fleet)
     change()
     for _ in range(20):
         scraped = Scraped(await asyncio.to_thread(metrics.render))
@@ -251,7 +282,7 @@ async def test_what_is_copied_is_copied_between_two_turns_of_the_loop() -> None:
 
 async def test_a_loop_that_has_no_time_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "LOOK_S", 0.05)
-    metrics = Metrics(Tally(), list, lambda: 0)
+    metrics = Metrics(Tally(), list, lambda: 0, count_fleet)
     rendering = asyncio.get_running_loop().run_in_executor(None, metrics.render)
     block_until(rendering.get_loop().time, 0.5)
     with pytest.raises(TimeoutError):

@@ -10,9 +10,9 @@ from sidecar.bindings.routes import find_operation
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: str(operation.name))
 def test_finds_every_operation_at_every_path(operation: Operation) -> None:
     for path in operation.paths:
-        found, arguments = find_operation(operation.method, path.format(domain="d%20", message="m%2Fn"))
+        found, arguments = find_operation(operation.method, path.format(domain="d%20", message="m%2Fn", host="h%2E"))
         assert found is operation
-        expected = {"domain": "d ", "message": "m/n"}
+        expected = {"domain": "d ", "message": "m/n", "host": "h."}
         assert arguments == {name: text for name, text in expected.items() if f"{{{name}}}" in path}
 
 

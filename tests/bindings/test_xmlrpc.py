@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.api.operations import OPERATIONS, Operation
-from sidecar.api.versions import ApiVersion
+from sidecar.api.versions import API_VERSION, ApiVersion
 from sidecar.api.views import SentView
 from tests.bindings.fake_operations import ARGUMENTS
 from tests.bindings.rig import Rig, connected, get, post
@@ -23,7 +23,7 @@ async def ask_raw(rig: Rig, body: bytes | str, *headers: str) -> tuple[int, str]
         status, answered, content = await client.read_answer()
     assert status == 200
     assert answered["content-type"] == "text/xml; charset=utf-8"
-    assert answered["sidecar-api-version"] == "1.2"
+    assert answered["sidecar-api-version"] == str(API_VERSION)
     try:
         xmlrpc.client.loads(content)
     except xmlrpc.client.Fault as fault:
@@ -97,7 +97,8 @@ async def test_large_integers_as_arguments(rig: Rig) -> None:
 
 
 async def test_faults_of_callers(rig: Rig) -> None:
-    assert await call_fault(rig.full, "no_such") == (404, "unknown-operation: no operation 'no_such' in version 1.2")
+    text = f"unknown-operation: no operation 'no_such' in version {API_VERSION}"
+    assert await call_fault(rig.full, "no_such") == (404, text)
     for method, values in (
         ("show", ()),
         ("show", ("vm", "more")),

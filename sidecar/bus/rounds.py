@@ -1,0 +1,74 @@
+"""What was said to every host, until it has come back to ourselves, and the hosts have answered."""
+
+import secrets
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+# As many as a fleet has hosts.
+ANSWERS_LIMIT = 16_384
+
+
+@dataclass(slots=True)
+class _Round:
+    """One: what came, by hostname, and whether our own message did, which shows that the others have it as well."""
+
+    expected: frozenset[str]
+    answers: dict[str, Any] = field(default_factory=dict)
+    echoed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is waited for."""
+        return self.echoed and self.expected <= self.answers.keys()
+
+
+class Rounds:
+    """See the module; for any thread."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[str, _Round] = {}
+        self._changed = threading.Condition()
+
+    def begin(self, expected: Collection[str] = ()) -> str:
+        """A new round, in which these hosts are to answer; its id."""
+        number = secrets.token_hex(8)
+        with self._changed:
+            self._rounds[number] = _Round(frozenset(expected))
+        return number
+
+    def receive_echo(self, number: str) -> None:
+        """Our message came to ourselves."""
+        with self._changed:
+            found = self._rounds.get(number)
+            if found is not None:
+                found.echoed = True
+                self._changed.notify_all()
+
+    def receive_answer(self, number: str, hostname: str, answer: Any) -> None:
+        """A host answered; what belongs to no round is too late."""
+        with self._changed:
+            found = self._rounds.get(number)
+            if found is not None and len(found.answers) < ANSWERS_LIMIT:
+                found.answers[hostname] = answer
+                self._changed.notify_all()
+
+    def finish(self, number: str, timeout_s: float) -> list[Any]:
+        """What was answered, as soon as everything came; what came until the time was over, otherwise.
+
+        Raises:
+            TimeoutError: Not even our own message came to ourselves.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            found = self._rounds[number]
+            try:
+                while not found.is_over and (left := deadline - time.monotonic()) > 0:
+                    self._changed.wait(left)
+            finally:
+                del self._rounds[number]
+            if not found.echoed:
+                raise TimeoutError("it did not come back over the message bus")
+            return list(found.answers.values())
