@@ -60,6 +60,7 @@ def list_pages() -> list[Page]:
                 },
                 "environment": {
                     "SIDECAR_SOCKET": "the daemon's socket, where --socket names none",
+                    "SIDECAR_BUS": "the file that says how the message bus is reached, where --bus names none",
                     "NO_COLOR": "when it is set and not empty, nothing has colours; nor has it in a pipe",
                 },
                 "files": {**_SOCKETS, **_CONFIGURATION},

@@ -104,7 +104,9 @@ def parse_caps(text: bytes) -> Offer:
         raise ValueError("not TOML: nested too deep") from error
     if not isinstance(levels, dict):
         raise ValueError("upgrade_levels: expected a table")  # noqa: TRY004 (the file's fault, not a caller's)
-    return Offer(parse_ovirt_cap(levels.get("ovirt", "max")), parse_qga_cap(levels.get("qga", "max")))
+    # "auto" is the fleet's: it caps nothing as long as no daemon has told in ``host.json`` what it comes to.
+    caps = {dialect: cap for dialect, cap in levels.items() if cap != "auto"}
+    return Offer(parse_ovirt_cap(caps.get("ovirt", "max")), parse_qga_cap(caps.get("qga", "max")))
 
 
 def _read_stdin() -> str:

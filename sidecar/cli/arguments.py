@@ -4,11 +4,18 @@ Nothing is imported here before an argument needs it: every command starts with 
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from sidecar import __version__
+from sidecar.cli.argument_values import (
+    parse_hostname,
+    parse_object,
+    parse_pair,
+    parse_patience,
+    parse_seconds,
+    read_object,
+)
 from sidecar.cli.width import count_columns
 
 # As the operation ``wait`` has them.
@@ -16,9 +23,12 @@ STATES = ("agreed", "unversioned", "waiting", "lost", "absent")
 
 _EXIT_CODES = (
     "Exit codes: 0 done, or yes; 1 no: refused, not allowed, not found; 2 wrong usage; 3 the daemon cannot be reached; "
-    "4 it was sent, and nobody knows whether it ran. SIDECAR_SOCKET names the daemon's socket where --socket does not."
+    "4 it was sent, and nobody knows whether it ran. SIDECAR_SOCKET names the daemon's socket where --socket does not, "
+    "and SIDECAR_BUS the file that --bus names."
 )
 _SOCKET = "the daemon's socket (default: /run/sidecar/api.sock)"
+_HOST = "ask the daemon of that host, over the message bus"
+_BUS = "TOML file whose [bus] says how the bus is reached (default: /etc/sidecar/sidecar.toml)"
 _CONFIGURATION = "sidecard's configuration, which names spool and state (default: /etc/sidecar/sidecar.toml)"
 _CAPS = "sidecard's configuration, for its caps (default: /etc/sidecar/sidecar.toml)"
 
@@ -49,13 +59,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(strange)}")
     if options.command == "send":
         options.arguments = _join_arguments(parser, options, late)
+    _check_way(parser, options)
     return options
+
+
+def _check_way(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program where the daemon is named in two ways, or in one that the command does not go."""
+    if options.host is not None and options.socket is not None:
+        parser.error("argument --host: not allowed with argument --socket")
+    if options.command in ("hooks", "probe") and (options.host, options.bus) != (None, None):
+        parser.error(f"{options.command}: works on this host alone, without --host and --bus")
+    if options.host is None and options.bus is not None:
+        parser.error("argument --bus: expected --host with it")
 
 
 def _join_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace, late: list[str]) -> Any:
     """Those of --args and all the pairs; ``None`` where there are none of either."""
     try:
-        pairs = [*options.pairs, *map(_pair, late)]
+        pairs = [*options.pairs, *map(parse_pair, late)]
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument KEY=VALUE: {error}")
     return {**(options.arguments or {}), **dict(pairs)} if pairs else options.arguments
@@ -83,6 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sidecarctl {__version__}")
     parser.add_argument("--socket", metavar="PATH", help=_SOCKET)
+    parser.add_argument("--host", metavar="NAME", type=parse_hostname, help=_HOST)
+    parser.add_argument("--bus", metavar="FILE", help=_BUS)
     # With its own "prog" argparse need not measure the terminal, which costs a tenth of the start.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="sidecarctl")
     _add_reading(commands)
@@ -91,21 +114,29 @@ def build_parser() -> argparse.ArgumentParser:
     _add_preflight(commands)
     _add_events(commands)
     _add_doctor(commands)
+    _add_fleet(commands)
     hooks = commands.add_parser("hooks", help="the libvirt hook: install, remove, status")
     _add_hooks(hooks.add_subparsers(dest="action", metavar="ACTION", required=True, prog=hooks.prog))
     _add_probe(commands)
     return parser
 
 
-def _add(commands: Commands, name: str, text: str, *, domain: bool = True) -> argparse.ArgumentParser:
+def _add(commands: Commands, name: str, text: str, *, domain: bool = True) -> _Parser:
     """A command that asks the daemon."""
     parser = commands.add_parser(name, help=text, description=text)
     if domain:
         parser.add_argument("domain", metavar="DOMAIN", help="name or UUID of a domain that runs here")
-    # It may stand before the command as well, and must not undo what stands there.
-    parser.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=_SOCKET)
+    _add_way(parser, host=name != "preflight")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
+
+
+def _add_way(parser: argparse.ArgumentParser, *, host: bool = True) -> None:
+    """Which daemon; all may stand before the command as well, and must not undo what stands there."""
+    parser.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=_SOCKET)
+    if host:
+        parser.add_argument("--host", metavar="NAME", type=parse_hostname, default=argparse.SUPPRESS, help=_HOST)
+    parser.add_argument("--bus", metavar="FILE", default=argparse.SUPPRESS, help=_BUS)
 
 
 def _add_channel(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +161,7 @@ def _add_sending(commands: Commands) -> None:
         "pairs",
         metavar="KEY=VALUE",
         nargs="*",
-        type=_pair,
+        type=parse_pair,
         help='an argument of the message; VALUE is JSON where it can be read so (3, true, null, "3", [...], {...}), '
         "and else text",
     )
@@ -138,12 +169,12 @@ def _add_sending(commands: Commands) -> None:
         "--args",
         dest="arguments",
         metavar="JSON",
-        type=_object,
+        type=parse_object,
         help="the arguments as a JSON object, or - for stdin, or @FILE; secrets belong into these two: every user can "
         "read a command line",
     )
     send.add_argument(
-        "--timeout", metavar="S", type=_seconds, default=10.0, help="seconds to wait for the answer (default: 10)"
+        "--timeout", metavar="S", type=parse_seconds, default=10.0, help="seconds to wait for the answer (default: 10)"
     )
     _add_channel(send)
     _add_channel(_add(commands, "renegotiate", "forget what was agreed, and negotiate anew now"))
@@ -152,7 +183,7 @@ def _add_sending(commands: Commands) -> None:
 def _add_waiting(commands: Commands) -> None:
     wait = _add(commands, "wait", "return as soon as this arrival is agreed; exit 1 and the reason when not in time")
     wait.add_argument("--for", dest="state", choices=STATES, default="agreed", help="wait for this (default: agreed)")
-    wait.add_argument("--timeout", metavar="S", type=_patience, default=60.0, help="seconds to wait (default: 60)")
+    wait.add_argument("--timeout", metavar="S", type=parse_patience, default=60.0, help="seconds to wait (default: 60)")
     wait.add_argument(
         "--channel", metavar="C", help="only this channel; without, one channel of each dialect has to be there"
     )
@@ -161,12 +192,19 @@ def _add_waiting(commands: Commands) -> None:
 def _add_preflight(commands: Commands) -> None:
     text = "what this guest would lose on another host, before it moves; exit 0 when nothing, 1 when something"
     preflight = _add(commands, "preflight", text)
-    preflight.add_argument(
+    where = preflight.add_mutually_exclusive_group(required=True)
+    where.add_argument(
         "--offer",
         metavar="FILE",
-        required=True,
-        type=_file_object,
+        type=read_object,
         help='what "sidecarctl host --json" prints on that host; - for stdin',
+    )
+    where.add_argument(
+        "--host",
+        dest="destination",
+        metavar="NAME",
+        type=parse_hostname,
+        help="the fleet is asked for what that host offers; before the command, --host names the host that is asked",
     )
 
 
@@ -182,6 +220,25 @@ def _add_doctor(commands: Commands) -> None:
     doctor = _add(commands, "doctor", text, domain=False)
     doctor.add_argument("domain", metavar="DOMAIN", nargs="?", help="name or UUID: only this domain")
     _add_hook_options(doctor)
+
+
+def _add_fleet(commands: Commands) -> None:
+    text = "every host of the fleet: versions, caps, guests; exit 1 when one did not answer"
+    fleet = _add(commands, "fleet", text, domain=False)
+    waiting = "seconds to wait for the other hosts (default: 5)"
+    fleet.add_argument("--timeout", metavar="S", type=parse_seconds, default=5.0, help=waiting)
+    # With its own "prog", as above; without an action the fleet is shown.
+    actions: Commands = fleet.add_subparsers(dest="action", metavar="ACTION", prog=fleet.prog)
+    for name, text in (
+        ("forget", "count a host no more that will not come back"),
+        ("preflight", "where the guests of a host could go, and what they would lose; exit 1 when one must lose"),
+    ):
+        parser = actions.add_parser(name, help=text, description=text)
+        parser.add_argument("named", metavar="HOST", type=parse_hostname, help="name of a host of the fleet")
+        _add_way(parser)
+        # Both may stand before the action as well.
+        parser.add_argument("--timeout", metavar="S", type=parse_seconds, default=argparse.SUPPRESS, help=waiting)
+        parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
 
 
 def _add_hook_options(parser: argparse.ArgumentParser) -> None:
@@ -212,64 +269,6 @@ def _add_probe(commands: Commands) -> None:
     dialect = parser.add_mutually_exclusive_group(required=True)
     dialect.add_argument("--qga", metavar="SOCKET", help="a QEMU guest agent listens there")
     dialect.add_argument("--ovirt", metavar="SOCKET", help="an oVirt guest agent listens there")
-    parser.add_argument("--timeout", metavar="S", type=_seconds, default=15.0, help="default: %(default)g seconds")
+    parser.add_argument("--timeout", metavar="S", type=parse_seconds, default=15.0, help="default: %(default)g seconds")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--config", metavar="FILE", help=_CAPS)
-
-
-def _seconds(text: str) -> float:
-    seconds = _patience(text)
-    if not seconds:
-        raise argparse.ArgumentTypeError("expected more than 0 seconds")
-    return seconds
-
-
-def _patience(text: str) -> float:
-    """Seconds, or 0 for who wants to know how it is now."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds, not {text!a}") from None
-    if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("expected at most 3600 seconds, and no fewer than 0")
-    return seconds
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError("expected KEY=VALUE")
-    try:
-        return key, _load(value)
-    except ValueError:
-        return key, value
-
-
-def _object(text: str) -> dict[str, Any]:
-    return _file_object(text.removeprefix("@")) if text == "-" or text.startswith("@") else _parse_object(text)
-
-
-def _file_object(path: str) -> dict[str, Any]:
-    if path == "-":
-        return _parse_object(sys.stdin.buffer.read())
-    try:
-        with open(path, "rb") as file:
-            return _parse_object(file.read())
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path!a} cannot be read: {error.strerror}") from error
-
-
-def _parse_object(text: str | bytes) -> dict[str, Any]:
-    try:
-        document = _load(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise argparse.ArgumentTypeError("expected a JSON object")
-    return document
-
-
-def _load(text: str | bytes) -> Any:
-    from sidecar.client.strict_json import load_json
-
-    return load_json(text)

@@ -12,6 +12,7 @@ from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.views import (
     DoctorView,
     DomainView,
+    ForgottenView,
     GuestView,
     HostView,
     MessageView,
@@ -35,7 +36,7 @@ def run(options: Namespace) -> int:
     """
     if options.command == "doctor":
         return _diagnose(options)
-    with open_client(options.socket) as client:
+    with open_client(options) as client:
         return _COMMANDS[options.command](client.documents, options)
 
 
@@ -171,8 +172,12 @@ def _show_host(documents: Documents, options: Namespace) -> int:
 
 
 def _forecast(documents: Documents, options: Namespace) -> int:
-    answer = documents.request("preflight", domain=options.domain, offer=options.offer)
-    view = documents.read(PreflightView, "preflight", answer)
+    if options.destination is None:
+        name, where = "preflight", {"offer": options.offer}
+    else:
+        name, where = "preflight_to", {"host": options.destination}
+    answer = documents.request(name, domain=options.domain, **where)
+    view = documents.read(PreflightView, name, answer)
     if options.json:
         _print_document(answer)
     else:
@@ -185,13 +190,38 @@ def _forecast(documents: Documents, options: Namespace) -> int:
     return DONE if view.nothing_lost and view.refusal is None else REFUSED
 
 
+def _look_at_fleet(documents: Documents, options: Namespace) -> int:
+    from sidecar.cli import fleet
+
+    match options.action:
+        case "forget":
+            return _forget(documents, options)
+        case "preflight":
+            return fleet.forecast(documents, options)
+    return fleet.show(documents, options)
+
+
+def _forget(documents: Documents, options: Namespace) -> int:
+    def ask() -> Any:
+        return documents.request("fleet_forget", host=options.named)
+
+    def show(answer: Any) -> None:
+        view = documents.read(ForgottenView, "fleet_forget", answer)
+        if options.json:
+            _print_document(answer)
+        else:
+            print(escape(f"{view.hostname} is forgotten, until it is heard again"))
+
+    return _change(documents, f"{options.named}: forget", ask, show)
+
+
 def _diagnose(options: Namespace) -> int:
     try:
-        with open_client(options.socket) as client:
+        with open_client(options) as client:
             answer = client.documents.request("doctor", domain=options.domain)
             view = client.documents.read(DoctorView, "doctor", answer)
     except DaemonUnreachableError:
-        if find_named(options.socket):
+        if find_named(options):
             raise  # it may be another host's, and what is found here would be told of the wrong one
         # A daemon that is down is a fault, too, and the rest of the host can be looked at without it.
         from pathlib import Path
@@ -221,5 +251,6 @@ _COMMANDS: Mapping[str, Callable[[Documents, Namespace], int]] = MappingProxyTyp
         "wait": _wait,
         "preflight": _forecast,
         "host": _show_host,
+        "fleet": _look_at_fleet,
     }
 )

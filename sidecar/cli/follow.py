@@ -15,15 +15,13 @@ from sidecar.cli.sheets import render_event
 from sidecar.cli.talk import describe, open_client
 from sidecar.cli.terminal import warn
 from sidecar.client import EventStream
+from sidecar.client.event_stream import NO_EVENT_YET
 from sidecar.errors import DaemonUnreachableError
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.25, 5.0
 
 # While nothing happens nothing is printed, and only by looking is it seen that nobody reads any more.
 LOOK_S = 1.0
-
-# An id that no daemon gives out: the answer is a word on that events were missed, and all that are still there.
-NO_EVENT_YET = "none"
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ def _follow(options: Namespace) -> NoReturn:
 
 
 def _open(options: Namespace, after: str | None) -> EventStream:
-    with open_client(options.socket) as client:
+    with open_client(options) as client:
         return client.events(options.domain, after)
 
 

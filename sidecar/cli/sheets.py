@@ -73,10 +73,11 @@ def render_guest(guest: GuestView, screen: Screen) -> str:
 
 def _describe_fact(fact: FactView) -> tuple[object, ...]:
     value = json.dumps(fact.value, ensure_ascii=False)
-    return fact.name, fact.channel, _describe_age(fact.age_seconds), value + (" (cut)" if fact.truncated else "")
+    return fact.name, fact.channel, describe_age(fact.age_seconds), value + (" (cut)" if fact.truncated else "")
 
 
-def _describe_age(seconds: float) -> str:
+def describe_age(seconds: float) -> str:
+    """A time that has passed, in its largest unit that is not below two."""
     for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"

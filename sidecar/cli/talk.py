@@ -1,6 +1,7 @@
-"""Talking to the daemon: which socket, and how its problems are told."""
+"""Talking to the daemon: which way, and how its problems are told."""
 
 import os
+from argparse import Namespace
 
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.client import DEFAULT_SOCKET, READONLY_SOCKET, Client
@@ -9,15 +10,21 @@ from sidecar.errors import SidecarError, SocketForbiddenError, VersionCapError
 SOCKET_VARIABLE = "SIDECAR_SOCKET"
 
 
-def open_client(given: str | None) -> Client:
-    """A client of the socket that was given, or else that SIDECAR_SOCKET names, or else of the default one.
+def open_client(options: Namespace) -> Client:
+    """A client of the daemon that is meant.
 
-    Whoever may not open the default socket, and named none, gets the read-only one.
+    That is another host's with --host; else that of the socket that was given, or else that SIDECAR_SOCKET names, or
+    else of the default one. Whoever may not open the default socket, and named none, gets the read-only one.
 
     Raises:
         DaemonUnreachableError: Nobody is there.
+        ConfigurationError: There is no way to another host's.
     """
-    named = find_named(given)
+    if options.host is not None:
+        from sidecar.cli.bus_access import find_line
+
+        return Client(line=find_line(options.host, options.bus))
+    named = find_named(options)
     client = Client(named or DEFAULT_SOCKET)
     try:
         client.connect()
@@ -28,9 +35,9 @@ def open_client(given: str | None) -> Client:
     return client
 
 
-def find_named(given: str | None) -> str | None:
-    """The socket that was given, or else that SIDECAR_SOCKET names; ``None``: neither, and the default one is meant."""
-    return given or os.environ.get(SOCKET_VARIABLE)
+def find_named(options: Namespace) -> str | None:
+    """The host, the socket, or else what SIDECAR_SOCKET names; ``None``: the daemon at the default socket is meant."""
+    return options.host or options.socket or os.environ.get(SOCKET_VARIABLE)
 
 
 def _open_readonly() -> Client:

@@ -7,16 +7,21 @@ from sidecar.api.versions import ApiVersion
 from sidecar.api.views import (
     DoctorView,
     DomainView,
+    FleetForecastView,
+    FleetView,
+    ForgottenView,
     GuestView,
     HostView,
     MessageView,
     PreflightView,
     SentView,
+    SummaryView,
     VersionView,
 )
 from sidecar.client.connection import Connection
 from sidecar.client.documents import Documents
 from sidecar.client.event_stream import EventStream
+from sidecar.client.line import Line
 
 DEFAULT_SOCKET = "/run/sidecar/api.sock"
 """Every operation, for root and the libvirt group."""
@@ -41,21 +46,24 @@ class Client:
         *,
         version_cap: ApiVersion | str | None = None,
         timeout_s: float = 30.0,
+        line: Line | None = None,
     ) -> None:
         """Nothing is opened yet.
 
         Args:
             socket: The path of the daemon's socket.
             version_cap: Speak no newer version of the API than this; by default what the operation needs.
-            timeout_s: How long the daemon may be silent; with ``send`` and ``wait`` their own time, and 10 s more.
+            timeout_s: How long the daemon may be silent; with ``send``, ``wait`` and all else that has a time of its
+                own that time, and 10 s more.
+            line: Another way to a daemon than this host's socket; then ``socket`` and ``timeout_s`` do not matter.
 
         Raises:
             VersionCapError: The cap is of another major.
             ValueError: The cap is no version.
         """
         cap = ApiVersion.parse(version_cap) if isinstance(version_cap, str) else version_cap
-        self._connection = Connection(socket, timeout_s)
-        self.documents = Documents(self._connection, cap)
+        self._line = Connection(socket, timeout_s) if line is None else line
+        self.documents = Documents(self._line, cap)
 
     def __enter__(self) -> Self:
         return self
@@ -65,11 +73,11 @@ class Client:
 
     def connect(self) -> None:
         """Open the connection now, to know whether one may."""
-        self._connection.open()
+        self._line.open()
 
     def close(self) -> None:
         """Close the connection; another call would open it again."""
-        self._connection.close()
+        self._line.close()
 
     def host(self) -> HostView:
         """This host and what it offers."""
@@ -129,9 +137,29 @@ class Client:
         """What the guest would lose on another host, before it moves there; ``offer`` is that host's ``host``."""
         return self.documents.view(PreflightView, "preflight", domain=domain, offer=dict(offer))
 
+    def preflight_to(self, domain: str, host: str, timeout_s: float = 5.0) -> PreflightView:
+        """The same for a host of the fleet, which is asked for its offer over the message bus."""
+        return self.documents.view(PreflightView, "preflight_to", domain=domain, host=host, timeout=timeout_s)
+
     def doctor(self, domain: str | None = None) -> DoctorView:
         """What is wrong with host, hook, sockets and channels, or with one domain's, and how to mend it."""
         return self.documents.view(DoctorView, "doctor", domain=domain)
+
+    def summary(self) -> SummaryView:
+        """This host in a line: its offer, how many guests run, the oldest agreement in each dialect."""
+        return self.documents.view(SummaryView, "summary")
+
+    def fleet(self, timeout_s: float = 5.0) -> FleetView:
+        """Every host of the fleet, and who did not answer in time."""
+        return self.documents.view(FleetView, "fleet", timeout=timeout_s)
+
+    def fleet_forget(self, host: str) -> ForgottenView:
+        """Have every host of the fleet count a host no more that will not come back."""
+        return self.documents.view(ForgottenView, "fleet_forget", host=host)
+
+    def fleet_preflight(self, host: str, timeout_s: float = 5.0) -> FleetForecastView:
+        """For every guest of a host: which hosts would keep its agreement, and what the others lose."""
+        return self.documents.view(FleetForecastView, "fleet_preflight", host=host, timeout=timeout_s)
 
     def events(self, domain: str | None = None, after: str | None = None) -> EventStream:
         """What happens from now on, or, with an event's ``id``, after it; over a connection of its own."""

@@ -6,14 +6,19 @@ that trickles could take longer; ours sends an answer in one go.
 
 import select
 import socket
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPResponse
 from typing import Any, NoReturn
 
+from sidecar.api.events import Event
+from sidecar.api.operations import Operation
 from sidecar.api.problems import Problem, ProblemCode, ProblemError
 from sidecar.api.versions import ApiVersion
 from sidecar.client.answers import ANSWER_ERRORS, is_good, is_nonsense, read_document, read_problem
-from sidecar.client.request import VERSION_HEADER, Request
+from sidecar.client.event_stream import EventStream
+from sidecar.client.request import VERSION_HEADER, Request, build_request
+from sidecar.client.sent_events import read_events
 from sidecar.client.unix_http import UnixConnection
 from sidecar.errors import DaemonUnreachableError, SidecarError
 
@@ -22,16 +27,16 @@ _QUOTED_CHARACTERS = 200
 
 
 class Connection:
-    """See the module; for one thread at a time.
+    """See the module; a ``Line``, for one thread at a time.
 
     Attributes:
-        path: The socket's.
+        place: The socket's path.
         timeout_s: For opening it, and for the answers to requests that have no time of their own.
         served: The version of the API at the other end, once it said so on this connection.
     """
 
     def __init__(self, path: str, timeout_s: float) -> None:
-        self.path, self.timeout_s = path, timeout_s
+        self.place, self.timeout_s = path, timeout_s
         self.served: ApiVersion | None = None
         self._http = UnixConnection(path, timeout_s)
         self._has_answered = False
@@ -70,7 +75,11 @@ class Connection:
         """Close the connection; the next request opens another."""
         self._http.close()
 
-    def exchange(self, request: Request) -> Any:
+    def another(self) -> "Connection":
+        """One more to the same socket, which is not open yet."""
+        return Connection(self.place, self.timeout_s)
+
+    def exchange(self, operation: Operation, arguments: Mapping[str, Any], version: ApiVersion) -> Any:
         """Send a request; the JSON document that answers it.
 
         A kept connection can turn out closed: then it is opened anew, once, if the daemon cannot have read anything of
@@ -78,8 +87,10 @@ class Connection:
 
         Raises:
             DaemonUnreachableError: There is no answer, and nothing was changed.
-            ProblemError: The daemon's problem; or no-answer, bad-reply: there is no answer, and it was sent.
+            ProblemError: The daemon's problem; or no-answer, bad-reply: there is no answer, and it was sent; or
+                bad-request: the arguments cannot be sent.
         """
+        request = build_request(operation, arguments, version, self.timeout_s)
         is_kept = self.check() and self._has_answered
         answer = self._try(request)
         # A ConnectionError, http.client's RemoteDisconnected among them, is one that hung up without a word.
@@ -106,13 +117,29 @@ class Connection:
         self._has_answered = True
         return answer
 
-    def stream(self, request: Request) -> HTTPResponse:
-        """Send a request whose answer has no end; the answer, from which is read without a time-out.
+    def follow(self, operation: Operation, arguments: Mapping[str, Any], version: ApiVersion) -> EventStream:
+        """Send a request whose answer has no end; the events in it, for which is waited without a time-out.
 
         Raises:
-            DaemonUnreachableError: There is no answer. Later, reading it raises ``ANSWER_ERRORS``.
-            ProblemError: The daemon's problem.
+            DaemonUnreachableError: There is no answer.
+            ProblemError: The daemon's problem; or bad-request, as above.
         """
+        response = self._stream(build_request(operation, arguments, version, self.timeout_s))
+
+        def hang_up() -> None:
+            self.close()
+            response.close()
+
+        return EventStream(self._follow(response), hang_up)
+
+    def _follow(self, response: HTTPResponse) -> Iterator[Event]:
+        try:
+            yield from read_events(response)
+        except ANSWER_ERRORS as error:
+            why = f"what came is no event: {error}" if is_nonsense(error) else "the daemon ended the stream of events"
+            raise DaemonUnreachableError(f"{self.place}: {why}") from error
+
+    def _stream(self, request: Request) -> HTTPResponse:
         try:
             connection = self.open()
             response = self._ask(request)
@@ -138,16 +165,16 @@ class Connection:
         self.served = None if text is None else ApiVersion.parse(text.strip())
         return response
 
-    def misread(self, name: str, why: str, *, changes: bool) -> NoReturn:
+    def misread(self, operation: Operation, why: str) -> NoReturn:
         """Raise what it means that the answer, though a good document, is not that operation's."""
-        raise self._explain(name, ValueError(why), self.timeout_s, changes=changes)
+        raise self._explain(operation.name, ValueError(why), self.timeout_s, changes=operation.changes)
 
     def _explain(self, name: str, error: Exception, timeout_s: float, *, changes: bool) -> SidecarError:
         what = _describe(error, timeout_s)
         if changes and self._http.has_sent:
             code = ProblemCode.BAD_REPLY if is_nonsense(error) else ProblemCode.NO_ANSWER
             return ProblemError(code, f"{name}: it was sent, and nobody knows whether it ran: {what}")
-        return DaemonUnreachableError(f"{self.path}: {what}; see the daemon's log (journalctl -u sidecard)")
+        return DaemonUnreachableError(f"{self.place}: {what}; see the daemon's log (journalctl -u sidecard)")
 
 
 def _describe(error: Exception, timeout_s: float) -> str:

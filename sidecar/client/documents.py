@@ -12,27 +12,26 @@ from sidecar.api.operations import OPERATIONS, Operation
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.versions import API_VERSION, ApiVersion
 from sidecar.api.views import read_view
-from sidecar.client.connection import Connection
 from sidecar.client.event_stream import EventStream
-from sidecar.client.request import Request, build_request
+from sidecar.client.line import Line
 from sidecar.errors import VersionCapError
 
 ViewT = TypeVar("ViewT")
 
 
 class Documents:
-    """See the module; one connection, for one thread at a time."""
+    """See the module; over one line, for one thread at a time."""
 
-    def __init__(self, connection: Connection, version_cap: ApiVersion | None) -> None:
+    def __init__(self, line: Line, version_cap: ApiVersion | None) -> None:
         """``version_cap`` ``None``: what this code speaks. Raises ``VersionCapError``: a cap of another major."""
         if version_cap is not None and version_cap.major != API_VERSION.major:
             raise VersionCapError(f"version_cap {version_cap}: this client speaks {API_VERSION}, and no other major")
-        self._connection, self._cap = connection, version_cap
+        self._line, self._cap = line, version_cap
 
     @property
     def has_sent(self) -> bool:
         """Whether the daemon may have read something of the last request: of use to who was interrupted meanwhile."""
-        return self._connection.has_sent
+        return self._line.has_sent
 
     def request(self, name: str, /, **arguments: Any) -> Any:
         """The document that answers an operation, keys of newer daemons included.
@@ -46,13 +45,13 @@ class Documents:
             DaemonUnreachableError: There is no answer; nothing was changed.
             VersionCapError: The operation is newer than the cap, or than the daemon; nothing was done.
         """
-        operation, request = self._prepare(name, arguments)
+        operation, declared = self._prepare(name)
         try:
-            document = self._connection.exchange(request)
+            document = self._line.exchange(operation, arguments, declared)
         except ProblemError as error:
-            self._judge(operation, error, self._connection.served)
+            self._judge(operation, error, self._line.served)
             raise
-        self._require_same_major(operation, self._connection.served)
+        self._require_same_major(operation, self._line.served)
         return document
 
     def view(self, kind: type[ViewT], name: str, /, **arguments: Any) -> ViewT:
@@ -77,34 +76,34 @@ class Documents:
         return tuple(self.read(kind, name, document) for document in documents)
 
     def _misread(self, name: str, why: str) -> NoReturn:
-        self._connection.misread(name, why, changes=OPERATIONS[name].changes)
+        self._line.misread(OPERATIONS[name], why)
 
     def follow(self, **arguments: Any) -> EventStream:
-        """Events from now on, over a connection of its own; raises what ``request`` raises."""
-        operation, request = self._prepare("events", arguments)
-        connection = Connection(self._connection.path, self._connection.timeout_s)
+        """Events from now on, over a line of its own; raises what ``request`` raises."""
+        operation, declared = self._prepare("events")
+        line = self._line.another()
         try:
-            response = connection.stream(request)
+            stream = line.follow(operation, arguments, declared)
         except ProblemError as error:
-            self._judge(operation, error, connection.served)
+            self._judge(operation, error, line.served)
             raise
-        stream = EventStream(connection, response)
         try:
-            self._require_same_major(operation, connection.served)
+            self._require_same_major(operation, line.served)
         except VersionCapError:
             stream.close()
             raise
         return stream
 
-    def _prepare(self, name: str, arguments: dict[str, Any]) -> tuple[Operation, Request]:
+    def _prepare(self, name: str) -> tuple[Operation, ApiVersion]:
+        """The operation's row, and the version to declare with it."""
         operation = OPERATIONS[name]
         declared = operation.since if self._cap is None else min(self._cap, API_VERSION)
         if not declared.serves(operation.since):
             raise VersionCapError(f"{name} came with version {operation.since} of the API, above the cap {self._cap}")
-        served = self._connection.served if self._connection.check() else None
+        served = self._line.served if self._line.check() else None
         if served is not None and not served.serves(declared):
             raise self._refuse(operation, served)
-        return operation, build_request(operation, arguments, declared, self._connection.timeout_s)
+        return operation, declared
 
     def _judge(self, operation: Operation, error: ProblemError, served: ApiVersion | None) -> None:
         """Raise ``VersionCapError`` when this is how the daemon says that it is too old: by version, or by path."""
@@ -117,7 +116,7 @@ class Documents:
         wanted = f"{operation.name} came with version {operation.since} of the API"
         if self._cap is not None:
             wanted += f" and is asked for with {min(self._cap, API_VERSION)}"
-        return VersionCapError(f"{wanted}; the daemon at {self._connection.path} serves {served or 'an older one'}")
+        return VersionCapError(f"{wanted}; the daemon at {self._line.place} serves {served or 'an older one'}")
 
     def _require_same_major(self, operation: Operation, served: ApiVersion | None) -> None:
         if served is None or served.major == API_VERSION.major:

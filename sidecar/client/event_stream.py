@@ -1,19 +1,13 @@
-"""The daemon's events as they come: server-sent events, one connection for each stream.
+"""The daemon's events as they come, whichever way they take."""
 
-Source: the HTML standard, "Server-sent events".
-"""
-
-from collections.abc import Iterator
-from http.client import HTTPResponse
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sidecar.api.events import Event
-from sidecar.client.answers import ANSWER_ERRORS, is_nonsense
-from sidecar.client.connection import Connection
-from sidecar.client.strict_json import load_json
-from sidecar.errors import DaemonUnreachableError
+from sidecar.errors import SidecarError
 
-# An event tells of one domain; one with thousands of channels would be a fiftieth of this.
-EVENT_LIMIT_BYTES = 4 * 1024 * 1024
+NO_EVENT_YET = "none"
+"""An id that no daemon gives out: the answer is a word on that events were missed, and all that are still there."""
 
 _OWN_KEYS = ("id", "time", "type", "domain", "uuid")
 
@@ -21,14 +15,13 @@ _OWN_KEYS = ("id", "time", "type", "domain", "uuid")
 class EventStream:
     """An iterator over events from the moment it was made; it waits for the next one, and never ends by itself.
 
-    ``next`` raises ``DaemonUnreachableError`` when the daemon goes away; another stream, made with the last event's
-    ``id`` as ``after``, goes on from there.
+    ``next`` raises ``DaemonUnreachableError`` when the daemon goes away, and over a message bus also ``ProblemError``
+    when it refuses to go on; another stream, made with the last event's ``id`` as ``after``, goes on from there.
     """
 
-    def __init__(self, connection: Connection, response: HTTPResponse) -> None:
-        """``connection`` becomes the stream's own, ``response`` came from it."""
-        self._connection, self._response = connection, response
-        self._events = _read_events(_read_lines(response))
+    def __init__(self, events: Iterator[Event], hang_up: Callable[[], None]) -> None:
+        """``hang_up`` ends what the events come from, more than once without harm."""
+        self._events, self._hang_up = events, hang_up
 
     def __iter__(self) -> "EventStream":
         return self
@@ -36,10 +29,9 @@ class EventStream:
     def __next__(self) -> Event:
         try:
             return next(self._events)
-        except ANSWER_ERRORS as error:
+        except SidecarError:
             self.close()
-            why = f"what came is no event: {error}" if is_nonsense(error) else "the daemon ended the stream of events"
-            raise DaemonUnreachableError(f"{self._connection.path}: {why}") from error
+            raise
 
     def __enter__(self) -> "EventStream":
         return self
@@ -49,33 +41,12 @@ class EventStream:
 
     def close(self) -> None:
         """Hang up; the stream has no more events."""
-        self._connection.close()
-        self._response.close()
+        self._hang_up()
         self._events = iter(())
 
 
-def _read_lines(response: HTTPResponse) -> Iterator[bytes]:
-    while line := response.readline(EVENT_LIMIT_BYTES + 1):
-        if len(line) > EVENT_LIMIT_BYTES:
-            raise ValueError(f"a line of more than {EVENT_LIMIT_BYTES >> 20} MiB")
-        yield line.rstrip(b"\r\n")
-    raise EOFError
-
-
-def _read_events(lines: Iterator[bytes]) -> Iterator[Event]:
-    data = bytearray()
-    for line in lines:
-        if line.startswith(b"data:"):
-            data += line.removeprefix(b"data:") + b"\n"
-            if len(data) > EVENT_LIMIT_BYTES:
-                raise ValueError(f"an event of more than {EVENT_LIMIT_BYTES >> 20} MiB")
-        elif not line and data:
-            yield _read_event(bytes(data))
-            data.clear()
-
-
-def _read_event(data: bytes) -> Event:
-    document = load_json(data)
+def read_event(document: Any) -> Event:
+    """The event of a document. Raises ``ValueError`` when it is none."""
     if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in ("id", "time", "type")):
         raise ValueError("a document without id, time or type")
     id_, time, type_, domain, uuid = (document.pop(key, None) for key in _OWN_KEYS)

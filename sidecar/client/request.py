@@ -53,7 +53,7 @@ def build_request(operation: Operation, arguments: Mapping[str, Any], version: A
         headers["Content-Type"] = "application/json"
     elif given:
         target += "?" + urlencode(given, quote_via=quote, errors="surrogatepass")
-    time_s = _choose_timeout(operation, arguments, timeout_s)
+    time_s = choose_timeout(operation, arguments, timeout_s)
     return Request(operation.name, operation.method, target, body, headers, operation.changes, time_s)
 
 
@@ -79,7 +79,8 @@ def _quote(value: object) -> str:
     return quote(str(value), safe="", errors="surrogatepass")
 
 
-def _choose_timeout(operation: Operation, arguments: Mapping[str, Any], timeout_s: float) -> float:
+def choose_timeout(operation: Operation, arguments: Mapping[str, Any], timeout_s: float) -> float:
+    """How long an answer may take: the operation's own time, where it has one, and some more; else ``timeout_s``."""
     own = operation.argument("timeout")
     if own is None or operation.streams:
         return timeout_s

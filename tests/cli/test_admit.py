@@ -13,6 +13,7 @@ from sidecar.cli.admit import ADMITTED, FAULT, FILE_LIMIT_BYTES, REFUSED, XML_LI
 from sidecar.config import Configuration, parse_configuration
 from sidecar.daemon import describe_offer
 from sidecar.engine.ports import HostIdentity
+from sidecar.engine.settings import Caps
 from sidecar.errors import ConfigurationError
 from sidecar.protocol.qga_commands import QGA_MAXIMUM
 from sidecar.protocol.releases import Release
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.thorough
 
 FILE = str(Path(sidecar.cli.admit.__file__).resolve())
 CAPPED = b"[upgrade_levels]\novirt = 2\nqga = 'debian-12'\n"
+AUTO = b'[upgrade_levels]\novirt = "auto"\nqga = "auto"\n'
 # A machine that is busy is none that hangs.
 LIMIT_S = 20
 
@@ -39,7 +41,7 @@ def needs(version: int) -> bytes:
 
 def offer_of(configuration: bytes) -> str:
     identity = HostIdentity("beta", "5c0f")
-    return json.dumps(asdict(describe_offer(parse_configuration(configuration, "test"), identity)))
+    return json.dumps(asdict(describe_offer(parse_configuration(configuration, "test"), identity, Caps())))
 
 
 def run(
@@ -171,7 +173,9 @@ class TestOffer:
         (tmp_path / "sidecar.toml").mkdir()
         assert verdict(needs(99), tmp_path) == FAULT
 
-    @pytest.mark.parametrize("text", [b"", CAPPED, b"[upgrade_levels]\novirt = 0\nqga = 0\n", b"[log]\nlevel = 'info'"])
+    @pytest.mark.parametrize(
+        "text", [b"", CAPPED, b"[upgrade_levels]\novirt = 0\nqga = 0\n", AUTO, b"[log]\nlevel = 'info'"]
+    )
     def test_offer_and_configuration_say_the_same_as_the_daemon(self, text: bytes) -> None:
         configuration = parse_configuration(text, "test")
         expected = Offer(configuration.ovirt_maximum, configuration.qga_maximum)

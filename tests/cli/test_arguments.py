@@ -10,6 +10,7 @@ import pytest
 from sidecar.api.operations import OPERATIONS
 from sidecar.cli.arguments import STATES, parse
 
+TIMED = {"send": "send vm1 m", "wait": "wait vm1", "fleet": "fleet"}
 SEND = ("send", "vm1", "lock-screen")
 
 
@@ -109,6 +110,25 @@ def test_arguments_from_a_file_and_from_stdin(tmp_path: Path, monkeypatch: pytes
         ["preflight", "vm1"],
         ["preflight", "vm1", "--offer", "/nonexistent"],
         ["preflight", "vm1", "--offer", "/"],
+        ["preflight", "vm1", "--offer", "/dev/null", "--host", "beta"],
+        ["--host", "alpha", "preflight", "vm1"],
+        ["--host", "alpha", "--socket", "s", "list"],
+        ["--socket", "s", "list", "--host", "alpha"],
+        ["--host", "alpha", "hooks", "status"],
+        ["--host", "alpha", "probe", "--qga", "s"],
+        ["--bus", "f", "probe", "--qga", "s"],
+        ["--bus", "f", "list"],
+        ["preflight", "vm1", "--host", "beta", "--bus", "f"],
+        ["--host", "", "list"],
+        ["--host", "a b", "list"],
+        ["--host", "../a", "list"],
+        ["--host", "a" * 256, "list"],
+        ["--host", "a\n", "list"],
+        ["fleet", "forget"],
+        ["fleet", "forget", ""],
+        ["fleet", "preflight"],
+        ["fleet", "burn"],
+        ["fleet", "--timeout", "0"],
         ["events", "a", "b"],
         ["messages", "vm1", "--chan", "c"],
     ],
@@ -153,6 +173,46 @@ def test_the_socket_before_or_after_the_command(arguments: list[str], socket: st
     assert parse(arguments).socket == socket
 
 
+@pytest.mark.parametrize(
+    ("arguments", "host", "bus"),
+    [
+        (["list"], None, None),
+        (["--host", "a", "list"], "a", None),
+        (["list", "--host", "b", "--bus", "f"], "b", "f"),
+        (["--host", "a", "--bus", "e", "list", "--host", "b"], "b", "e"),
+        (["--host", "a", "fleet"], "a", None),
+        (["--host", "a", "fleet", "--bus", "f", "forget", "c"], "a", "f"),
+        (["fleet", "preflight", "c", "--host", "a", "--bus", "f"], "a", "f"),
+        (["--host=a", "send", "vm1", "m", "k=v"], "a", None),
+    ],
+)
+def test_the_host_before_or_after_the_command(arguments: list[str], host: str | None, bus: str | None) -> None:
+    options = parse(arguments)
+    assert (options.host, options.bus, options.socket) == (host, bus, None)
+
+
+def test_behind_preflight_the_host_is_where_the_guest_would_go() -> None:
+    options = parse(["preflight", "vm1", "--host", "beta"])
+    assert (options.host, options.destination, options.offer) == (None, "beta", None)
+    options = parse(["--host", "alpha", "--bus", "f", "preflight", "vm1", "--host", "beta"])
+    assert (options.host, options.destination, options.bus) == ("alpha", "beta", "f")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action", "timeout_s", "as_json"),
+    [
+        ([], None, 5.0, False),
+        (["--timeout", "3", "--json"], None, 3.0, True),
+        (["--timeout", "3", "--json", "preflight", "c"], "preflight", 3.0, True),
+        (["preflight", "c", "--timeout", "3", "--json"], "preflight", 3.0, True),
+        (["forget", "c"], "forget", 5.0, False),
+    ],
+)
+def test_the_fleet(arguments: list[str], action: str | None, timeout_s: float, as_json: bool) -> None:
+    options = parse(["fleet", *arguments])
+    assert (options.action, options.timeout, options.json) == (action, timeout_s, as_json)
+
+
 def test_the_states_are_those_of_the_operation() -> None:
     argument = OPERATIONS["wait"].argument("for")
     assert argument is not None
@@ -160,8 +220,8 @@ def test_the_states_are_those_of_the_operation() -> None:
     assert argument.default == parse(["wait", "vm1"]).state
 
 
-@pytest.mark.parametrize("command", ["send", "wait"])
+@pytest.mark.parametrize("command", ["send", "wait", "fleet"])
 def test_the_times_are_those_of_the_operation(command: str) -> None:
     argument = OPERATIONS[command].argument("timeout")
     assert argument is not None
-    assert argument.default == parse([command, "vm1", *(["m"] if command == "send" else [])]).timeout
+    assert argument.default == parse(TIMED[command].split()).timeout

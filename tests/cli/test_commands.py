@@ -98,6 +98,7 @@ READING = [
     (("renegotiate", "vm1"), "POST /v1/domains/vm1/renegotiate"),
     (("send", "vm1", "guest-ping"), "POST /v1/domains/vm1/messages/guest-ping"),
     (("doctor",), "GET /v1/doctor"),
+    (("fleet", "forget", "gamma"), "POST /v1/fleet/gamma/forget"),
 ]
 
 
@@ -113,7 +114,7 @@ def test_what_is_asked_and_printed(run: Run, path: Path, arguments: tuple[str, .
 
 @pytest.mark.parametrize("arguments", [arguments for arguments, _ in READING if arguments != ("doctor",)])
 def test_a_daemon_that_goes_away_in_the_middle(run: Run, path: Path, arguments: tuple[str, ...]) -> None:
-    changes = arguments[0] in ("send", "renegotiate")
+    changes = arguments[0] in ("send", "renegotiate", "fleet")
     with serve(path, lambda call: HANG_UP) as daemon:
         expect_line(run(*arguments), 4 if changes else 3, "hung up", "nobody knows" if changes else str(path))
         assert len(daemon.calls) == 1
@@ -255,6 +256,20 @@ class TestPreflight:
         with serve(path, answer_always(FORECAST | {"nothing_lost": True, "channels": []})):
             done = run("preflight", "vm1", "--offer", offer)
             assert (done.code, done.err) == (0, "")
+
+    def test_the_fleet_is_asked_instead_of_a_file(self, run: Run, path: Path) -> None:
+        with serve(path, answer_well) as daemon:
+            done = run("preflight", "vm1", "--host", "gamma")
+            assert daemon.lines == ["GET /v1/domains/vm1/preflight/gamma"]
+            assert (done.code, done.err) == (1, "sidecarctl: vm1 would lose 1 message on gamma\n")
+            assert "hibernate" in done.out
+            as_json = run("preflight", "vm1", "--host", "gamma", "--json")
+            assert (as_json.code, as_json.document) == (1, FORECAST)
+
+    @pytest.mark.parametrize(("code", "exit_code"), [("host-not-found", 1), ("host-unreachable", 3)])
+    def test_the_fleet_does_not_help(self, run: Run, path: Path, code: str, exit_code: int) -> None:
+        with serve(path, lambda call: problem(code, detail="gamma: why not")):
+            expect_line(run("preflight", "vm1", "--host", "gamma"), exit_code, f"gamma: why not ({code})\n")
 
     def test_refused_by_policy(self, run: Run, path: Path, offer: str) -> None:
         forecast = FORECAST | {"nothing_lost": True, "channels": [], "refusal": "vm1: the policy\nsays no"}

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytest
 
 from sidecar.api.events import EventType
-from sidecar.cli.follow import NO_EVENT_YET
+from sidecar.client.event_stream import NO_EVENT_YET
 from sidecar.engine.event_log import EventLog
 from tests.client.fake_daemon import HANG_UP, Call, Reply, problem, serve, stream
 from tests.client.samples import EVENT

@@ -110,9 +110,33 @@ def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path) -> None:
 def test_starts_without_the_heavy_imports() -> None:
     script = "import sys, sidecar.cli.main; import sidecar.cli.arguments as a; a.build_parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"asyncio", "libvirt", "msgspec", "asyncinotify", "qemu", "tenacity", "logging", "shutil"} & set(
-        done.stdout.split()
+    heavy = {"asyncio", "libvirt", "msgspec", "asyncinotify", "qemu", "tenacity", "logging", "shutil"}
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("fleet",), ("preflight", "vm1", "--host", "beta"), ("doctor",)])
+def test_without_a_host_nothing_of_the_bus_is_imported(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    script = "import sys, sidecar.cli.main as m; code = m.main(sys.argv[1:]); print(code, *sys.modules)"
+    command = [sys.executable, "-c", script, "--socket", str(tmp_path / "none"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *modules = done.stdout.split()
+    assert code == "3"
+    assert not [name for name in modules if name.startswith(("sidecar.bus", "oslo", "kombu", "eventlet", "threading"))]
+
+
+def test_with_a_host_eventlet_is_not_imported(tmp_path: Path) -> None:
+    file = tmp_path / "bus.toml"
+    file.write_text('[bus]\nurl = "fake://"\n')
+    script = (
+        "import sys, sidecar.cli.main as m; code = m.main(sys.argv[1:]); import oslo_messaging;"
+        "print(code, *(name for name, module in sys.modules.items() if module is not None))"
     )
+    command = [sys.executable, "-c", script, "--host", "beta", "--bus", str(file), "renegotiate", "vm1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *modules = done.stdout.split()
+    assert (code, done.stderr.count("\n")) == ("2", 1)
+    assert "sidecar.bus.line" in modules
+    assert not [name for name in modules if name.startswith(("eventlet", "greenlet"))]
 
 
 @pytest.mark.parametrize(("given", "collects"), [("", False), ("['hooks', 'status', '--hooks-dir', '/none']", True)])

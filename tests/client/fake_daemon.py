@@ -42,7 +42,7 @@ HANG_UP = Reply(closes=True)
 Answer = Callable[[Call], Reply | None]
 
 
-def reply(document: Any, status: int = 200, version: str | None = "1.2", **headers: str) -> Reply:
+def reply(document: Any, status: int = 200, version: str | None = "1.3", **headers: str) -> Reply:
     body = json.dumps(document).encode()
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
     if version is not None:
@@ -51,11 +51,11 @@ def reply(document: Any, status: int = 200, version: str | None = "1.2", **heade
     return Reply("\r\n".join([*lines, "", ""]).encode() + body, closes=headers.get("Connection") == "close")
 
 
-def problem(code: str, status: int = 409, detail: str = "why not", version: str = "1.2", **extra: str) -> Reply:
+def problem(code: str, status: int = 409, detail: str = "why not", version: str = "1.3", **extra: str) -> Reply:
     return reply({"code": code, "detail": detail, "status": status, "title": "t", **extra}, status, version)
 
 
-def stream(*events: Any, version: str = "1.2", closes: bool = True) -> Reply:
+def stream(*events: Any, version: str = "1.3", closes: bool = True) -> Reply:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nSidecar-API-Version: {version}\r\n\r\n"
     lines = "".join(f"id: {e['id']}\nevent: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
     return Reply((head + lines).encode(), closes=closes)

@@ -116,6 +116,60 @@ FINDING: dict[str, Any] = {
     "advice": "start the agent:\nsystemctl start qemu-guest-agent",
 }
 DIAGNOSIS: dict[str, Any] = {"healthy": False, "checked": ["hook", "libvirt"], "findings": [FINDING]}
+OFFER: dict[str, Any] = HOST | {"dialects": {name: row | {"supported": None} for name, row in HOST["dialects"].items()}}
+OLDEST: dict[str, Any] = {"version": "3", "domain": "vm1", "since": "2026-11-21T07:31:38.489Z"}
+SUMMARY: dict[str, Any] = {"host": OFFER, "guests": 2, "oldest": {"ovirt": OLDEST}}
+HERE: dict[str, Any] = {
+    "hostname": "beta",
+    "host_uuid": "5c0f",
+    "daemon": "0.5.0",
+    "bridge": "1.3",
+    "dialects": {
+        "ovirt": {"maximum": 3, "cap": "auto", "supported": 4},
+        "qga": {"maximum": "10.0", "cap": "debian-12", "supported": "10.0"},
+    },
+    "answered": True,
+    "last_seen": "2026-11-21T07:31:38.440Z",
+    "guests": 2,
+    "oldest": {"ovirt": OLDEST, "qga": OLDEST | {"version": "7.2", "domain": "vm2"}},
+}
+SILENT = HERE | {
+    "hostname": "gamma",
+    "host_uuid": "77aa",
+    "bridge": "1.2",
+    "answered": False,
+    "last_seen": "2026-11-21T04:31:38.440Z",
+    "guests": None,
+    "oldest": {},
+}
+CAP: dict[str, Any] = {
+    "lowest": 3,
+    "held_by": "gamma",
+    "maximum": 3,
+    "auto": True,
+    "raise_at": "2026-11-21T08:31:38.440Z",
+}
+FLEET: dict[str, Any] = {
+    "complete": False,
+    "hosts": [HERE, SILENT],
+    "caps": {"ovirt": CAP, "qga": CAP | {"lowest": "7.2", "maximum": "10.0", "auto": False, "raise_at": None}},
+}
+EVACUATION: dict[str, Any] = {
+    "host": "beta",
+    "guests": [
+        {"name": "vm1", "uuid": "0000-1", "keeps": ["alpha", "delta"], "losing": []},
+        {
+            "name": "vm2",
+            "uuid": "0000-2",
+            "keeps": [],
+            "losing": [
+                {"hosts": ["alpha"], "refusal": None, "channels": FORECAST["channels"]},
+                {"hosts": ["delta"], "refusal": "vm2: ovirt 3 is required", "channels": []},
+            ],
+        },
+    ],
+    "unanswered": ["gamma"],
+}
 VERSION: dict[str, Any] = {"version": "1.1", "served": "1.2", "allowed": True, "why": None}
 EVENT: dict[str, Any] = {
     "id": "a-1",
@@ -142,6 +196,12 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/domains/vm1/wait?for=agreed&timeout=60.0": DOMAIN,
     "GET /v1/domains/vm1/wait?for=lost&timeout=5.0&channel=c": DOMAIN,
     "POST /v1/domains/vm1/preflight": FORECAST,
+    "GET /v1/domains/vm1/preflight/gamma?timeout=5.0": FORECAST,
+    "GET /v1/domains/vm1/preflight/gamma": FORECAST,
+    "GET /v1/summary": SUMMARY,
+    "GET /v1/fleet?timeout=5.0": FLEET,
+    "POST /v1/fleet/gamma/forget": {"hostname": "gamma"},
+    "GET /v1/fleet/beta/preflight?timeout=5.0": EVACUATION,
     "GET /v1/doctor": DIAGNOSIS | {"healthy": True, "findings": []},
     "GET /v1/domains/vm1/doctor": DIAGNOSIS,
 }

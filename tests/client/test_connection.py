@@ -300,7 +300,7 @@ class TestRefusedAtTheDoor:
         with taken:
             taken.sendall(problem("too-many-connections", 503).content)
         # A kept connection on which something lies ready would be left; this one is as if just opened.
-        sent = client._connection
+        sent = client._line
         sent.check = lambda: False  # type: ignore[method-assign]
         with pytest.raises(ProblemError) as caught:
             client.send("vm1", "guest-ping", {"buf": "x" * size})

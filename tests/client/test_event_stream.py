@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.api.problems import ProblemError
-from sidecar.client import Client, event_stream
+from sidecar.client import Client, sent_events
 from sidecar.errors import DaemonUnreachableError
 from tests.client.fake_daemon import Call, Reply, problem, serve, stream
 from tests.client.samples import EVENT, HOST, answer_always, answer_well
@@ -104,7 +104,7 @@ def test_what_is_no_event_ends_the_stream(client: Client, socket_path: Path, dat
 
 @pytest.mark.parametrize("line", [b"data: %b\n", b"data: %b", b": %b"])
 def test_an_event_without_end(client: Client, socket_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
-    monkeypatch.setattr(event_stream, "EVENT_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(sent_events, "EVENT_LIMIT_BYTES", 1 << 20)
     content = HEAD + b"\r\n" + (line % (b"x" * 50_000)) * 50
     too_much = pytest.raises(DaemonUnreachableError, match="more than 1 MiB")
     with serve(socket_path, lambda call: Reply(content)), client.events() as events, too_much:

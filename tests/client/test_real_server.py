@@ -13,6 +13,7 @@ from sidecar.api.operations import OPERATIONS, Access, Operation
 from sidecar.api.problems import PROBLEMS, ProblemError
 from sidecar.api.versions import ApiVersion
 from sidecar.client import Client
+from sidecar.client.connection import Connection
 from sidecar.errors import DaemonUnreachableError, VersionCapError
 from tests.bindings.fake_operations import ARGUMENTS, SAMPLES
 from tests.bindings.rig import Rig
@@ -56,6 +57,11 @@ def call(client: Client, name: str) -> Any:
         "wait": lambda: client.wait("vm1", "lost", 2.5, "c"),
         "preflight": lambda: client.preflight("vm1", {"hostname": "alpha"}),
         "doctor": lambda: client.doctor("vm1"),
+        "summary": lambda: client.summary(),
+        "preflight_to": lambda: client.preflight_to("vm1", "gamma", 2.5),
+        "fleet": lambda: client.fleet(2.5),
+        "fleet_forget": lambda: client.fleet_forget("gamma"),
+        "fleet_preflight": lambda: client.fleet_preflight("gamma", 2.5),
     }
     return methods[name]()
 
@@ -153,7 +159,9 @@ async def test_a_kept_connection_that_the_server_has_closed(tmp_path: Path) -> N
         with Client(str(rig.full)) as client:
             await asyncio.to_thread(client.host)
             hung_up = select.poll()
-            hung_up.register(client._connection.open(), select.POLLIN)
+            kept = client._line
+            assert isinstance(kept, Connection)
+            hung_up.register(kept.open(), select.POLLIN)
             assert await asyncio.to_thread(hung_up.poll, 10_000)
             await asyncio.to_thread(client.renegotiate, "vm1")
         assert [name for name, _ in rig.operations.calls] == ["host", "renegotiate"]

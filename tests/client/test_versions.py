@@ -81,13 +81,19 @@ def test_a_daemon_that_was_updated_meanwhile_is_another(client: Client, socket_p
 @pytest.mark.parametrize("cap", ["1.0", ApiVersion(1, 0)])
 def test_under_a_cap_nothing_newer_is_sent(socket_path: Path, cap: ApiVersion | str) -> None:
     newer = [name for name, operation in OPERATIONS.items() if operation.since > ApiVersion(1, 0)]
-    assert newer == ["wait", "events", "preflight", "doctor"]
+    fleet = ["summary", "preflight_to", "fleet", "fleet_forget", "fleet_preflight"]
+    assert newer == ["wait", "events", "preflight", "doctor", *fleet]
     with serve(socket_path, answer_well) as daemon, Client(str(socket_path), version_cap=cap) as client:
         for call in (
             lambda: client.wait("vm1"),
             client.events,
             lambda: client.preflight("vm1", HOST),
             client.doctor,
+            client.summary,
+            lambda: client.preflight_to("vm1", "gamma"),
+            client.fleet,
+            lambda: client.fleet_forget("gamma"),
+            lambda: client.fleet_preflight("gamma"),
         ):
             with pytest.raises(VersionCapError, match=r"above the cap 1\.0$"):
                 call()
