@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from contrib.bench import api, arrival, cli, hook, idle, qga_arrival, subscribers
+from contrib.bench import api, arrival, bus_arrival, cli, fleet, hook, idle, qga_arrival, subscribers
 
 # A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute.
 BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
@@ -18,6 +18,10 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "arrival": (arrival.measure, 20),
     "qga-arrival": (qga_arrival.measure, 20),
     "subscribers": (subscribers.measure, 20),
+    "bus-down": (bus_arrival.measure_down, 20),
+    "bus-stopped": (bus_arrival.measure_stopped, 20),
+    "bus-flapping": (bus_arrival.measure_flapping, 20),
+    "fleet": (fleet.measure, 5),
     "api": (api.measure, 10),
     "idle": (idle.measure, 2),
 }
@@ -57,6 +61,7 @@ def render(result: dict[str, Any]) -> str:
     row += f"ratio {result['ratio']:.2f} ({limit} {result['limit']}) {verdict}"
     if "before_virsh_returned" in result:
         row += f"\n{'':11} record before virsh migrate returned: {result['before_virsh_returned']} of {result['runs']}"
+    row += "".join(f"\n{'':11} {note}" for note in result.get("notes", ()))
     raw = "\n".join(f"{'':11} {name}: {' '.join(map(str, shorten(values)))}" for name, values in result["raw"].items())
     return f"{row}\n{raw}"
 

@@ -14,7 +14,9 @@ from typing import NoReturn, Protocol
 
 import pytest
 
+from tests.broker import reason_against as reason_against_broker
 from tests.lab.domain_xml import GuestSpec
+from tests.lab.fleet import Fleet
 from tests.lab.guest import Guest
 from tests.lab.guest_qga import fetch_newer_qga
 from tests.lab.host import Host
@@ -71,6 +73,23 @@ def beta(laboratory: Laboratory) -> Host:
 def gamma(laboratory: Laboratory) -> Host:
     """A third host."""
     return laboratory.host("gamma")
+
+
+@pytest.fixture(scope="module")
+def fleet(laboratory: Laboratory, alpha: Host, beta: Host, gamma: Host) -> Iterator[Fleet]:
+    """The three hosts with hooks, and their broker, as they are at first; daemons are the module's affair."""
+    reason = reason_against_broker()
+    if reason is not None:
+        _give_up(reason)
+    fleet = Fleet(laboratory.broker(), (alpha, beta, gamma))
+    fleet.broker.clean()
+    for host in fleet.hosts:
+        host.clean()
+        host.install_hook()
+    yield fleet
+    for host in fleet.hosts:
+        assert "Traceback" not in host.log_text()
+        host.clean()
 
 
 @pytest.fixture(scope="session")

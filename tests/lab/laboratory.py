@@ -10,6 +10,8 @@ from tests.lab.domain_xml import GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.host import Host
 from tests.lab.image import CACHE, Image, build_image, locked
+from tests.lab.lab_broker import ADDRESS as BROKER_ADDRESS
+from tests.lab.lab_broker import LabBroker
 from tests.lab.namespaces import processes_in
 from tests.lab.network import connect, links_of_the_machine
 from tests.lab.waiting import wait_for
@@ -45,6 +47,7 @@ class Laboratory:
         self._cache = cache
         self._image: Image | None = None
         self._hosts: dict[str, Host] = {}
+        self._broker: LabBroker | None = None
         self._guests: list[Guest] = []
         self._guest_count = 0
         self._links_before = links_of_the_machine()
@@ -69,6 +72,15 @@ class Laboratory:
             self._start_host(name)
         return self._hosts[name]
 
+    def broker(self) -> LabBroker:
+        """The message broker, cabled to every host; started when it is first asked for."""
+        if self._broker is None:
+            self._broker = LabBroker(self.directory / "broker")  # from now on `close` ends it, whatever fails
+            self._broker.start()
+            for host in self.hosts:
+                connect(self._broker.inside, BROKER_ADDRESS, host.inside, host.address)
+        return self._broker
+
     def guest(self, spec: GuestSpec) -> Guest:
         """A guest that is defined nowhere yet; one without a name gets a name that no other had."""
         self._guest_count += 1
@@ -90,11 +102,15 @@ class Laboratory:
             (directory / host.name).mkdir(parents=True)
             for log in host.log_files():
                 shutil.copy(log, directory / host.name)
+        if self._broker is not None:
+            shutil.copy(self._broker.node.log, directory)
 
     def close(self) -> None:
         """Ends all hosts and removes the run's directory."""
         for host in self.hosts:
             host.stop()
+        if self._broker is not None:
+            self._broker.stop()
         shutil.rmtree(self.directory)
         self._lock.close()
 
@@ -114,10 +130,13 @@ class Laboratory:
         host.start()
         for other in others:
             connect(host.inside, host.address, other.inside, other.address)
+        if self._broker is not None:
+            connect(self._broker.inside, BROKER_ADDRESS, host.inside, host.address)
         host.start_libvirtd()
 
     def _leftovers(self) -> list[str]:
-        found = processes_in({identity for host in self.hosts for identity in host.inside.ids})
+        machines = [host.inside for host in self.hosts] + ([self._broker.inside] if self._broker is not None else [])
+        found = processes_in({identity for inside in machines for identity in inside.ids})
         found += [f"network link {link}" for link in sorted(links_of_the_machine() - self._links_before)]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found += [f"mount {line}" for line in mounts if str(self.directory) in line]

@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGTERM
 from typing import IO
 
 from tests.lab.waiting import wait_for
@@ -52,6 +52,8 @@ class InsideProcess:
         if self.poll() is not None:
             raise ProcessLookupError(f"has ended with {self.poll()}: {self.argv}")
         os.kill(wait_for(lambda: self.pid, 2, f"{self.argv[0]} to begin"), number)
+        if number == SIGCONT:  # nsenter stops with its child, and would not see that one's end
+            os.kill(self.entered.pid, SIGCONT)
 
     def wait(self, timeout_s: float = END_TIMEOUT_S) -> int:
         """Exit status, once it has ended.

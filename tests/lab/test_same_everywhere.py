@@ -1,4 +1,4 @@
-"""The same operation by sidecarctl, REST and XML-RPC gives the same answer and the same problem, on a real host."""
+"""The same operation by sidecarctl, REST, XML-RPC and the bus gives the same answer and problem, on a real host."""
 
 import asyncio
 import json
@@ -15,21 +15,23 @@ from sidecar.client import DEFAULT_SOCKET
 from tests.bindings.xmlrpc_rig import call, call_fault
 from tests.lab.conftest import GuestFactory
 from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT, AgentSpec, GuestSpec
+from tests.lab.fleet import BusCaller, Fleet
 from tests.lab.guest import Guest
 from tests.lab.guest_files.control import OWN_AGENT
 from tests.lab.host import Host
+from tests.lab.laboratory import Laboratory
 from tests.lab.records import wait_agreed, wait_for_qga
 from tests.lab.sidecard import PROGRAMS
 
 VM = "vm same"
 OFFER = {"hostname": "gamma", "dialects": {"ovirt": {"maximum": 2}, "qga": {"maximum": "5.2"}}}
 # What changes from one moment to the next.
-VOLATILE = {"age_seconds", "received", "recorded", "id", "time"}
+VOLATILE = {"age_seconds", "received", "recorded", "id", "time", "last_seen"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question, in each of the three languages; ``code`` is the problem that it must end in."""
+    """One question, in each of the four languages; ``code`` is the problem that it must end in."""
 
     operation: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -78,6 +80,14 @@ CASES = [
     Case("renegotiate", D, ("renegotiate", VM, "--json")),
     Case("renegotiate", {**D, "channel": "x"}, ("renegotiate", VM, "--channel", "x"), "channel-not-found"),
     Case("events", {"after": "none", "domain": VM}),
+    Case("summary"),
+    Case("fleet", {"timeout": 2.0}, ("fleet",)),
+    Case("fleet", {"timeout": -1.0}, code="bad-request"),
+    Case("fleet_preflight", {"host": "alpha", "timeout": 2.0}),
+    Case("fleet_preflight", {"host": "nowhere"}, ("fleet", "preflight", "nowhere"), "host-not-found"),
+    Case("fleet_forget", {"host": "nowhere"}, ("fleet", "forget", "nowhere"), "host-not-found"),
+    Case("preflight_to", {**D, "host": "alpha"}, ("preflight", VM, "--host", "alpha")),
+    Case("preflight_to", {**D, "host": "nowhere"}, ("preflight", VM, "--host", "nowhere"), "host-not-found"),
 ]
 
 
@@ -86,11 +96,27 @@ def test_every_operation_is_tried_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def host(alpha: Host) -> Iterator[Host]:
+def fleet_of_one(laboratory: Laboratory, alpha: Host) -> Iterator[Fleet]:
+    """Alpha alone on the bus, where everything is served."""
+    fleet = Fleet(laboratory.broker(), (alpha,))
+    fleet.broker.clean()
     alpha.install_hook()
-    alpha.start_sidecard()
-    yield alpha
+    fleet.start(alpha, admin=True)
+    fleet.wait_joined()
+    yield fleet
     alpha.clean()
+
+
+@pytest.fixture(scope="module")
+def host(fleet_of_one: Fleet) -> Host:
+    return fleet_of_one.hosts[0]
+
+
+@pytest.fixture(scope="module")
+def caller(fleet_of_one: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BusCaller]:
+    caller = fleet_of_one.start_caller(tmp_path_factory.mktemp("caller"))
+    yield caller
+    caller.end()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +129,7 @@ def guest(host: Host, boot_shared_guest: GuestFactory) -> Guest:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_same_everywhere(host: Host, guest: Guest, case: Case) -> None:
+def test_the_same_everywhere(host: Host, guest: Guest, caller: BusCaller, case: Case) -> None:
     operation = OPERATIONS[case.operation]
     rest = ask_rest(host, operation, case.arguments)
     values = [case.arguments.get(argument.name) for argument in operation.arguments]
@@ -117,6 +143,11 @@ def test_the_same_everywhere(host: Host, guest: Guest, case: Case) -> None:
             rest["status"],
             f"{case.code}: {rest['detail']}",
         )
+    by_bus = caller.call(host.name, operation, case.arguments)
+    if case.code is None:
+        assert steady(by_bus["result"]) == steady(rest)
+    else:
+        assert by_bus["problem"] == {key: rest[key] for key in rest if key not in ("type", "title", "status")}
     if case.command is not None:
         compare_command(host, case, rest)
 
@@ -145,7 +176,9 @@ def ask_rest(host: Host, operation: Operation, arguments: dict[str, Any]) -> Any
     path = next(path for path in reversed(operation.paths) if set(re.findall(r"{(\w+)}", path)) <= set(arguments))
     beside = {name: value for name, value in arguments.items() if f"{{{name}}}" not in path}
     url = "http://localhost" + re.sub(r"{(\w+)}", lambda found: quote(arguments[found[1]], safe=""), path)
-    argv = ["curl", "--silent", "--max-time", "30", "--unix-socket", DEFAULT_SOCKET]
+    # What has happened is there at once, and a stream has no end.
+    time_s = "3" if operation.streams else "30"
+    argv = ["curl", "--silent", "--max-time", time_s, "--unix-socket", DEFAULT_SOCKET]
     if operation.method == "POST":
         body = next((beside[a.name] for a in operation.arguments if a.is_body), beside)
         argv += ["--data", json.dumps(body)]
