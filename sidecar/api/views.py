@@ -229,7 +229,8 @@ class FleetHostView:
     """A host of the fleet.
 
     ``answered``: its daemon was asked just now, and did. Without that ``guests`` is ``None``, ``oldest`` empty, and the
-    rest what it said last, at ``last_seen`` (RFC 3339).
+    rest what it said last, at ``last_seen`` (RFC 3339). Of a daemon whose ``bridge`` is below 1.3 there is no more
+    either, though it answers.
     """
 
     hostname: str
@@ -248,8 +249,8 @@ class FleetCapView:
     """What the fleet means for this host, in one dialect.
 
     ``lowest`` is the lowest version that a host of the fleet supports, ``held_by`` the name of one that supports no
-    more, ``maximum`` what this host offers now; ``auto`` whether its cap is the fleet's, ``raise_at`` when that will
-    rise to ``lowest`` if nothing changes until then (RFC 3339), ``None``: it need not, or is not automatic.
+    more, ``maximum`` what this host offers now; ``auto`` whether its cap is the fleet's, ``raise_at`` when ``maximum``
+    will rise to ``lowest`` if nothing changes until then (RFC 3339), ``None``: it will not, or is not automatic.
     """
 
     lowest: int | str
@@ -261,11 +262,15 @@ class FleetCapView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """Every host that the fleet knows, by name; ``complete``: all of them answered. ``caps`` is keyed by dialect."""
+    """Every host that the fleet knows, by name; ``complete``: all of them answered. ``caps`` is keyed by dialect.
+
+    ``problem`` is the sentence that says why no other host could be asked, ``None`` when they were.
+    """
 
     complete: bool
     hosts: Sequence[FleetHostView]
     caps: Mapping[str, FleetCapView]
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def _check_way(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
         parser.error(f"{options.command}: works on this host alone, without --host and --bus")
     if options.host is None and options.bus is not None:
         parser.error("argument --bus: expected --host with it")
+    if options.command == "preflight" and options.destination is None and options.timeout is not None:
+        parser.error("argument --timeout: expected --host with it")
 
 
 def _join_arguments(parser: argparse.ArgumentParser, options: argparse.Namespace, late: list[str]) -> Any:
@@ -206,6 +208,8 @@ def _add_preflight(commands: Commands) -> None:
         type=parse_hostname,
         help="the fleet is asked for what that host offers; before the command, --host names the host that is asked",
     )
+    waiting = "seconds to wait for that host, with --host (default: 5)"
+    preflight.add_argument("--timeout", metavar="S", type=parse_seconds, help=waiting)
 
 
 def _add_events(commands: Commands) -> None:

@@ -175,7 +175,7 @@ def _forecast(documents: Documents, options: Namespace) -> int:
     if options.destination is None:
         name, where = "preflight", {"offer": options.offer}
     else:
-        name, where = "preflight_to", {"host": options.destination}
+        name, where = "preflight_to", {"host": options.destination, "timeout": options.timeout}
     answer = documents.request(name, domain=options.domain, **where)
     view = documents.read(PreflightView, name, answer)
     if options.json:

@@ -17,7 +17,7 @@ NAMES_LIMIT = 20
 
 
 def show(documents: Documents, options: Namespace) -> int:
-    """Print every host, and what the fleet means for this one; 1 when a host did not answer."""
+    """Print every host, and what the fleet means for this one; 1 when a host did not answer, or none was asked."""
     with progress(f"waiting for the other hosts, {options.timeout:g} s at most"):
         answer = documents.request("fleet", timeout=options.timeout)
     view = documents.read(FleetView, "fleet", answer)
@@ -25,9 +25,11 @@ def show(documents: Documents, options: Namespace) -> int:
         print(json.dumps(answer))
     else:
         print(fleet_sheets.render_fleet(view, Screen.of_stdout(), datetime.now(UTC)))
-    if not view.complete:
+    if view.problem is not None:
+        warn(view.problem)
+    elif not view.complete:
         silent = [host.hostname for host in view.hosts if not host.answered]
-        warn(f"not everybody answered within {options.timeout:g} s: {list_names(silent)}")
+        warn(_describe_silent(silent, options))
     return DONE if view.complete else REFUSED
 
 
@@ -41,9 +43,16 @@ def forecast(documents: Documents, options: Namespace) -> int:
     else:
         print(fleet_sheets.render_forecast(view, Screen.of_stdout()))
     bound = [guest.name for guest in view.guests if not guest.keeps]
-    if bound:
-        warn(f"no host that answered would keep the agreements of {list_names(bound)}")
+    told = [f"no host that answered would keep the agreements of {list_names(bound)}"] if bound else []
+    if view.unanswered:
+        told.append(_describe_silent(view.unanswered, options))
+    if told:
+        warn("; ".join(told))
     return REFUSED if bound else DONE
+
+
+def _describe_silent(names: Sequence[object], options: Namespace) -> str:
+    return f"not everybody answered within {options.timeout:g} s: {list_names(names)}"
 
 
 def list_names(names: Sequence[object]) -> str:

@@ -49,7 +49,7 @@ class Documents:
         try:
             document = self._line.exchange(operation, arguments, declared)
         except ProblemError as error:
-            self._judge(operation, error, self._line.served)
+            self._judge(operation, declared, error, self._line.served)
             raise
         self._require_same_major(operation, self._line.served)
         return document
@@ -85,7 +85,7 @@ class Documents:
         try:
             stream = line.follow(operation, arguments, declared)
         except ProblemError as error:
-            self._judge(operation, error, line.served)
+            self._judge(operation, declared, error, line.served)
             raise
         try:
             self._require_same_major(operation, line.served)
@@ -105,11 +105,21 @@ class Documents:
             raise self._refuse(operation, served)
         return operation, declared
 
-    def _judge(self, operation: Operation, error: ProblemError, served: ApiVersion | None) -> None:
-        """Raise ``VersionCapError`` when this is how the daemon says that it is too old: by version, or by path."""
-        code = error.problem.code
-        is_unknown = code == ProblemCode.UNKNOWN_OPERATION and not (served and served.serves(operation.since))
-        if is_unknown or code == ProblemCode.UNSUPPORTED_VERSION:
+    def _judge(
+        self, operation: Operation, declared: ApiVersion, error: ProblemError, served: ApiVersion | None
+    ) -> None:
+        """Raise ``VersionCapError`` when this is how the daemon says that it is too old: by version, or by path.
+
+        It may also hand on that another ``host`` is, which its words say: those are left alone.
+        """
+        wanted: dict[str, ApiVersion] = {
+            ProblemCode.UNSUPPORTED_VERSION: declared,
+            ProblemCode.UNKNOWN_OPERATION: operation.since,
+        }
+        version = wanted.get(error.problem.code)
+        if version is None or "host" in error.problem.extra:
+            return
+        if served is None or not served.serves(version):
             raise self._refuse(operation, served) from error
 
     def _refuse(self, operation: Operation, served: ApiVersion | None) -> VersionCapError:

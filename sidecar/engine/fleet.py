@@ -88,7 +88,7 @@ class Fleet:
         self._save_at = _INFINITY
         self._namesakes: set[str] = set()
         self._known = KnownFleet(levels.ovirt, levels.qga, self._load())
-        self._told = self.caps
+        self._told = self._maxima
 
     # What others see of it.
 
@@ -161,9 +161,10 @@ class Fleet:
 
     def reconfigure(self, levels: FleetLevels) -> None:
         """The configuration was read again; whoever read it takes the new ``caps`` himself."""
+        concerned = self.levels.auto | levels.auto
         self.levels = levels
         self._known.set_maxima(levels.ovirt, levels.qga, self._now())
-        self._told = self.caps
+        self._tell_caps(concerned)
         self._want_save(SAVE_DELAY_S)
         self._bell.ring()
 
@@ -209,19 +210,28 @@ class Fleet:
     def _follow(self, *, changed: bool = True) -> None:
         """Tell what has become of the caps, and have ``run`` look at its deadlines."""
         self._want_save(SAVE_DELAY_S if changed else SAVE_INTERVAL_S)
-        before, after = self._told, self.caps
-        if before != after:
-            self._told = after
+        if self._tell_caps(self.levels.auto):
             self._want_save(SAVE_DELAY_S)
-            if before.ovirt != after.ovirt:
-                self._note_cap(Dialect.OVIRT, before.ovirt, after.ovirt)
-            if before.qga != after.qga:
-                self._note_cap(Dialect.QGA, str(before.qga), str(after.qga))
             self._apply()
         self._bell.ring()
 
+    @property
+    def _maxima(self) -> Caps:
+        """What this host offers, by its configuration and the fleet's word."""
+        return Caps(min(self.levels.ovirt, self.caps.ovirt), min(self.levels.qga, self.caps.qga))
+
+    def _tell_caps(self, concerned: frozenset[Dialect]) -> bool:
+        """Tell what is offered otherwise now, in dialects where the fleet has or had a word; whether that is any."""
+        before, after = self._told, self._maxima
+        self._told = after
+        if before.ovirt != after.ovirt and Dialect.OVIRT in concerned:
+            self._note_cap(Dialect.OVIRT, before.ovirt, after.ovirt)
+        if before.qga != after.qga and Dialect.QGA in concerned:
+            self._note_cap(Dialect.QGA, str(before.qga), str(after.qga))
+        return before != after
+
     def _note_cap(self, dialect: Dialect, old: int | str, new: int | str) -> None:
-        holder = self._known.find_holder(dialect)
+        holder = self._known.find_holder(dialect) if dialect in self.levels.auto else None
         held = "" if holder is None else f", which {holder} supports at most"
         logger.info("fleet: %s is capped to %s now%s; it was %s", dialect, new, held, old)
         known: dict[str, Any] = {"dialect": str(dialect), "old": old, "new": new, "held_by": holder}
@@ -238,8 +248,7 @@ class Fleet:
             return FleetMemory()
 
     def _want_save(self, delay_s: float) -> None:
-        if self.bus.configured:
-            self._save_at = min(self._save_at, self._now() + delay_s)
+        self._save_at = min(self._save_at, self._now() + delay_s) if self.bus.configured else _INFINITY
 
     async def _save(self) -> None:
         self._save_at = self._now() + SAVE_INTERVAL_S

@@ -62,7 +62,8 @@ class FleetAsking:
         Raises:
             HostUnknownError: It is not known, and nobody of this name answers.
             HostSilentError: It is known, and does not answer.
-            ProblemError: The other host's; the words say whose.
+            ProblemError: The other host's; the words say whose, and so does ``host`` in ``extra``: that another daemon
+                is too old must not be taken for this one's age.
         """
         bus = self.require_bus()
         if not is_hostname(host):
@@ -75,7 +76,8 @@ class FleetAsking:
             raise _make_unknown(host) from error
         except ProblemError as error:
             problem = error.problem
-            raise ProblemError(problem.code, f"host {host}: {problem.detail}", **problem.extra) from error
+            extra = {**problem.extra, "host": host}
+            raise ProblemError(problem.code, f"host {host}: {problem.detail}", **extra) from error
 
     async def fetch_offer(self, host: str, timeout_s: float) -> HostOffer:
         """What another host offers now; raises as ``call`` does, and ``HostSilentError`` for nonsense."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import isfinite
+from math import inf, isfinite
 from typing import Annotated, Any
 
 import msgspec
@@ -40,16 +40,16 @@ class _OldestDocument(msgspec.Struct, frozen=True):
 
 class _SummaryDocument(msgspec.Struct, frozen=True):
     host: Any
-    guests: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-    oldest: dict[str, _OldestDocument]
+    guests: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    oldest: dict[str, _OldestDocument] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class HostAnswer:
-    """Another host's summary; see ``api.views.SummaryView``."""
+    """Another host's summary; see ``api.views.SummaryView``. ``guests`` is ``None`` where the API is below 1.3."""
 
     offer: HostOffer
-    guests: int
+    guests: int | None
     oldest: Mapping[str, OldestAgreementView]
 
 
@@ -96,8 +96,9 @@ def view_fleet(
     answers: Mapping[str, HostAnswer],
     caps: Mapping[str, FleetCapView],
     now: datetime,
+    problem: str | None = None,
 ) -> FleetView:
-    """Every host by name, with what it answered or else said last."""
+    """Every host by name, with what it answered or else said last; ``problem``: why nobody was asked."""
     moment = render_time(now)
     silent = [host for name, host in hosts.items() if name not in answers]
     views = [
@@ -105,7 +106,8 @@ def view_fleet(
         *(_view_host(answer.offer, moment, answer) for answer in answers.values()),
         *(_view_host(host.offer, host.last_seen, None) for host in silent),
     ]
-    return FleetView(not silent, tuple(sorted(views, key=lambda view: view.hostname)), caps)
+    complete = problem is None and not silent
+    return FleetView(complete, tuple(sorted(views, key=lambda view: view.hostname)), caps, problem)
 
 
 def view_caps(
@@ -113,7 +115,7 @@ def view_caps(
 ) -> dict[str, FleetCapView]:
     """What the fleet means for this host, by dialect; ``wall`` and ``now`` are the same moment on two clocks."""
     lowest: dict[Dialect, int | str] = {Dialect.OVIRT: known.lowest_ovirt, Dialect.QGA: str(known.lowest_qga)}
-    rises = {Dialect.OVIRT: known.ovirt_cap.raise_at, Dialect.QGA: known.qga_cap.raise_at}
+    rises = {dialect: known.find_raise(dialect) for dialect in levels.auto}
     return {
         dialect: FleetCapView(
             lowest=lowest[dialect],
@@ -121,7 +123,7 @@ def view_caps(
             maximum=own.dialects[dialect].maximum,
             auto=dialect in levels.auto,
             raise_at=render_time(wall + timedelta(seconds=rises[dialect] - now))
-            if dialect in levels.auto and isfinite(rises[dialect])
+            if isfinite(rises.get(dialect, inf))
             else None,
         )
         for dialect in Dialect

@@ -186,11 +186,14 @@ class Operations:
         own = await self.summary()
         self._asking.require_bus()
         answers: Mapping[str, HostAnswer] = {}
-        with contextlib.suppress(BusDownError):
+        problem = None
+        try:
             answers = await self._asking.collect(own.host.hostname, timeout)
+        except BusDownError as error:
+            problem = clean_line(str(error))
         wall, now = self._surroundings.wall_clock(), asyncio.get_running_loop().time()
         caps = view_caps(await self.host(), self._fleet.levels, self._fleet.known, wall, now)
-        return view_fleet(own, self._fleet.known.hosts, answers, caps, wall)
+        return view_fleet(own, self._fleet.known.hosts, answers, caps, wall, problem)
 
     async def fleet_forget(self, host: str) -> ForgottenView:
         """Have every host count a host no more."""

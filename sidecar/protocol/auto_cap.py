@@ -18,7 +18,8 @@ _INFINITY = float("inf")
 class AutoCap(Generic[VersionT]):
     """One dialect's; times are the caller's seconds.
 
-    ``cap`` is in force; ``None`` while no fleet is known, and then the host's own maximum is.
+    ``cap`` is what the other hosts leave in force; ``None``: they leave everything. What this host itself supports is
+    no part of it: it is known at any moment, and an upgrade of this host, or a pin that is lifted, needs no hour.
     """
 
     __slots__ = ("_since", "_target", "cap")
@@ -29,24 +30,23 @@ class AutoCap(Generic[VersionT]):
         self._target: VersionT | None = None
         self._since = _INFINITY
 
-    def follow(self, lowest: VersionT, now: float, *, known: bool, connected: bool) -> None:
+    def follow(self, lowest: VersionT | None, now: float, *, connected: bool) -> None:
         """Told after each change, and when ``raise_at`` is reached.
 
         Args:
-            lowest: What every host supports, this one included.
+            lowest: What every other host supports; ``None`` when there is none.
             now: The time.
-            known: Whether there is any other host.
             connected: Whether the others can be heard: what is seen without that is part of the fleet at best.
         """
-        if self.cap is None or lowest <= self.cap:
-            self.cap = lowest if known else None
+        if self.cap is None or (lowest is not None and lowest <= self.cap):
+            self.cap = lowest
             self._forget_raise()
         elif not connected:
             self._forget_raise()
-        elif lowest != self._target:
+        elif self._since == _INFINITY or lowest != self._target:
             self._target, self._since = lowest, now
         elif now >= self.raise_at:
-            self.cap = lowest if known else None
+            self.cap = lowest
             self._forget_raise()
 
     @property

@@ -23,6 +23,8 @@ _FORMAT = 1
 # An expiry may come late: what is a rounding error early would be due again at once.
 _EXPIRY_DELAY_S = 1.0
 
+_INFINITY = float("inf")
+
 # Some thirty thousand years.
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
@@ -47,7 +49,7 @@ class _FleetDocument(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class FleetMemory:
-    """What outlives a restart: the connected seconds, the caps in force (``None``: no fleet), the hosts."""
+    """What outlives a restart: the connected seconds, what the others leave in force (``None``: all), the hosts."""
 
     connected_s: float = 0.0
     ovirt: int | None = None
@@ -98,8 +100,9 @@ class KnownFleet:
         for host in memory.hosts:
             self._roster.see(host)
         self._time = ConnectedTime(memory.connected_s)
-        self.ovirt_cap = AutoCap[int](memory.ovirt)
-        self.qga_cap = AutoCap[Release](memory.qga)
+        # Where nobody is left who could be asked, nobody is waited for either.
+        self._ovirt_cap = AutoCap[int](memory.ovirt if memory.hosts else None)
+        self._qga_cap = AutoCap[Release](memory.qga if memory.hosts else None)
         self._follow(0.0)
 
     # What happens.
@@ -143,7 +146,7 @@ class KnownFleet:
     def deadline(self) -> float:
         """When ``tick`` is due; infinity when it is not."""
         expiry = self._time.when(self._roster.next_expiry_s + _EXPIRY_DELAY_S)
-        return min(expiry, self.ovirt_cap.raise_at, self.qga_cap.raise_at)
+        return min(expiry, self._ovirt_cap.raise_at, self._qga_cap.raise_at)
 
     @property
     def connected(self) -> bool:
@@ -158,12 +161,14 @@ class KnownFleet:
     @property
     def ovirt(self) -> int:
         """The highest version of oVirt's API that the fleet lets this host offer now."""
-        return self._ovirt if self.ovirt_cap.cap is None else self.ovirt_cap.cap
+        cap = self._ovirt_cap.cap
+        return self._ovirt if cap is None else min(self._ovirt, cap)
 
     @property
     def qga(self) -> Release:
         """Likewise, the newest release."""
-        return self._qga if self.qga_cap.cap is None else self.qga_cap.cap
+        cap = self._qga_cap.cap
+        return self._qga if cap is None else min(self._qga, cap)
 
     @property
     def lowest_ovirt(self) -> int:
@@ -177,6 +182,12 @@ class KnownFleet:
         others = self._roster.lowest_qga
         return self._qga if others is None else min(self._qga, others)
 
+    def find_raise(self, dialect: Dialect) -> float:
+        """When this host will offer more if nothing changes until then; infinity when it will not."""
+        if dialect is Dialect.OVIRT:
+            return self._ovirt_cap.raise_at if self.lowest_ovirt > self.ovirt else _INFINITY
+        return self._qga_cap.raise_at if self.lowest_qga > self.qga else _INFINITY
+
     def find_holder(self, dialect: Dialect) -> str | None:
         """The name of a host that supports no more than what all do; ``None``: this host itself supports no more."""
         offers = [host.offer for host in self._roster.hosts.values()]
@@ -188,9 +199,9 @@ class KnownFleet:
 
     def snapshot(self, now: float) -> FleetMemory:
         """What is to outlive a restart, as it is now."""
-        return FleetMemory(self._time.at(now), self.ovirt_cap.cap, self.qga_cap.cap, tuple(self._roster.hosts.values()))
+        hosts = tuple(self._roster.hosts.values())
+        return FleetMemory(self._time.at(now), self._ovirt_cap.cap, self._qga_cap.cap, hosts)
 
     def _follow(self, now: float) -> None:
-        known, connected = bool(self._roster.hosts), self._time.connected
-        self.ovirt_cap.follow(self.lowest_ovirt, now, known=known, connected=connected)
-        self.qga_cap.follow(self.lowest_qga, now, known=known, connected=connected)
+        self._ovirt_cap.follow(self._roster.lowest_ovirt, now, connected=self._time.connected)
+        self._qga_cap.follow(self._roster.lowest_qga, now, connected=self._time.connected)

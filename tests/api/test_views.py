@@ -60,6 +60,7 @@ EXAMPLES: list[Any] = [
         ),
         {"ovirt": FleetCapView(3, "i", 3, True, None), "qga": FleetCapView("7.2", "i", "10.0", False, None)},
     ),
+    FleetView(False, (), {}, "there is no connection"),
     ForgottenView("h"),
     FleetForecastView(
         "h",

@@ -119,6 +119,8 @@ def test_arguments_from_a_file_and_from_stdin(tmp_path: Path, monkeypatch: pytes
         ["--bus", "f", "probe", "--qga", "s"],
         ["--bus", "f", "list"],
         ["preflight", "vm1", "--host", "beta", "--bus", "f"],
+        ["preflight", "vm1", "--offer", "/dev/null", "--timeout", "3"],
+        ["--host", "alpha", "preflight", "vm1", "--offer", "/dev/null", "--timeout", "3"],
         ["--host", "", "list"],
         ["--host", "a b", "list"],
         ["--host", "../a", "list"],

@@ -266,6 +266,11 @@ class TestPreflight:
             as_json = run("preflight", "vm1", "--host", "gamma", "--json")
             assert (as_json.code, as_json.document) == (1, FORECAST)
 
+    def test_the_time_is_handed_on(self, run: Run, path: Path) -> None:
+        with serve(path, answer_well) as daemon:
+            run("preflight", "vm1", "--host", "gamma", "--timeout", "2.5")
+            assert daemon.lines == ["GET /v1/domains/vm1/preflight/gamma?timeout=2.5"]
+
     @pytest.mark.parametrize(("code", "exit_code"), [("host-not-found", 1), ("host-unreachable", 3)])
     def test_the_fleet_does_not_help(self, run: Run, path: Path, code: str, exit_code: int) -> None:
         with serve(path, lambda call: problem(code, detail="gamma: why not")):

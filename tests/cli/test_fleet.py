@@ -50,6 +50,24 @@ class TestHosts:
             code, out, err = run("--json")
             assert (code, json.loads(out), err) == (0, whole, "")
 
+    @pytest.mark.parametrize("hosts", [[HERE], [HERE, SILENT]])
+    def test_nobody_could_be_asked(self, run: Run, path: Path, hosts: list[dict[str, Any]]) -> None:
+        alone = FLEET | {"hosts": hosts, "problem": "there is no connection\nto the message bus"}
+        with serve(path, answer_always(alone)):
+            code, out, err = run()
+            assert (code, err) == (1, "sidecarctl: there is no connection\\nto the message bus\n")
+            assert "beta" in out
+            code, out, err = run("--json")
+            assert (code, json.loads(out), err.count("\n")) == (1, alone, 1)
+
+    def test_a_host_of_an_older_api_answered(self, run: Run, path: Path) -> None:
+        older = SILENT | {"answered": True, "bridge": "1.1"}
+        with serve(path, answer_always(FLEET | {"complete": True, "hosts": [HERE, older]})):
+            code, out, err = run()
+        assert (code, err) == (0, "")
+        (row,) = [line.split() for line in out.split("\n") if line.startswith("gamma")]
+        assert (row[1], row[3], row[-3:]) == ("yes", "1.1", ["-", "-", "-"])
+
     def test_the_time_is_handed_on(self, run: Run, path: Path) -> None:
         with serve(path, answer_always(FLEET)) as daemon:
             assert "within 2.5 s" in run("--timeout", "2.5")[2]
@@ -92,7 +110,8 @@ class TestPreflight:
         with serve(path, answer_well) as daemon:
             code, out, err = run("preflight", "beta")
             assert daemon.lines == ["GET /v1/fleet/beta/preflight?timeout=5.0"]
-            assert (code, err) == (1, "sidecarctl: no host that answered would keep the agreements of vm2\n")
+            told = "no host that answered would keep the agreements of vm2; not everybody answered within 5 s: gamma"
+            assert (code, err) == (1, f"sidecarctl: {told}\n")
             assert all(word in out for word in ("alpha, delta", "1 message: hibernate", "ovirt 3 is required"))
             assert out.endswith("\n\ndid not answer: gamma\n")
             code, out, err = run("preflight", "beta", "--json")
@@ -104,6 +123,19 @@ class TestPreflight:
             code, out, err = run("preflight", "beta")
             assert (code, err) == (0, "")
             assert "did not answer" not in out
+
+    def test_who_did_not_answer_changes_no_verdict(self, run: Run, path: Path) -> None:
+        kept = EVACUATION | {"guests": EVACUATION["guests"][:1]}
+        with serve(path, answer_always(kept)):
+            code, out, err = run("preflight", "beta", "--timeout", "2")
+            assert (code, err) == (0, "sidecarctl: not everybody answered within 2 s: gamma\n")
+            code, out, err = run("preflight", "beta", "--json")
+            assert (code, json.loads(out), err.count("\n")) == (0, kept, 1)
+
+    def test_another_host_is_too_old(self, run: Run, path: Path) -> None:
+        words = "host gamma: this daemon serves 1.1"
+        with serve(path, lambda call: problem("unsupported-version", 406, words, host="gamma")):
+            assert run("preflight", "gamma") == (1, "", f"sidecarctl: {words} (unsupported-version)\n")
 
     def test_no_guests(self, run: Run, path: Path) -> None:
         with serve(path, answer_always(EVACUATION | {"guests": [], "unanswered": []})):

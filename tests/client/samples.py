@@ -153,6 +153,7 @@ FLEET: dict[str, Any] = {
     "complete": False,
     "hosts": [HERE, SILENT],
     "caps": {"ovirt": CAP, "qga": CAP | {"lowest": "7.2", "maximum": "10.0", "auto": False, "raise_at": None}},
+    "problem": None,
 }
 EVACUATION: dict[str, Any] = {
     "host": "beta",

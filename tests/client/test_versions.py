@@ -59,6 +59,23 @@ def test_a_path_that_is_unknown_to_a_daemon_as_new_as_we_is_not_its_age(client: 
         client.guest("..")
 
 
+@pytest.mark.parametrize("code", ["unsupported-version", "unknown-operation"])
+@pytest.mark.parametrize("version", ["1.3", None])
+def test_that_another_host_is_too_old_is_told_in_its_words(
+    client: Client, socket_path: Path, code: str, version: str | None
+) -> None:
+    words = "host gamma: this daemon serves 1.1"
+    answer = reply({"code": code, "detail": words, "host": "gamma"}, 406, version)
+    with serve(socket_path, lambda call: answer), pytest.raises(ProblemError) as caught:
+        client.fleet_preflight("gamma")
+    assert (str(caught.value), caught.value.problem.code) == (words, code)
+
+
+def test_a_daemon_that_serves_what_was_declared_is_not_too_old(client: Client, socket_path: Path) -> None:
+    with serve(socket_path, lambda call: problem("unsupported-version", 406, "so")), pytest.raises(ProblemError):
+        client.fleet()
+
+
 def test_an_older_daemon_sends_what_it_can(client: Client, socket_path: Path) -> None:
     with serve(socket_path, answer_always(SENT, version="1.0")) as daemon:
         assert client.send("vm1", "guest-ping").channel == "org.qemu.guest_agent.0"

@@ -133,9 +133,27 @@ class TestCaps:
             assert lone.fleet.caps == Caps()
             assert lone.fleet.known.lowest_ovirt == 2
             lone.fleet.reconfigure(AUTO)
-            assert lone.fleet.caps.ovirt == 2  # it offered no more until now: that rises like any cap
+            assert lone.fleet.caps.ovirt == 3  # an operator's own pin is no cap of the fleet's
             await settle(HOUR_S + 1)
-            assert lone.applied == [Caps(ovirt=3)]
+            assert lone.applied == []
+
+    async def test_a_new_configuration_is_told_as_far_as_the_fleet_has_a_word(self) -> None:
+        async with LoneFleet(FleetLevels()).running() as lone:
+            lone.see("gamma", ovirt=3)
+            told = {"what": "cap-changed", "dialect": "ovirt"}
+            for levels, expected in (
+                (FleetLevels(ovirt=1, qga=Release(5, 2)), []),
+                (FleetLevels(), []),
+                (AUTO, [told | {"old": 4, "new": 3, "held_by": "gamma"}]),
+                (AUTO, []),
+                (FleetLevels(), [told | {"old": 3, "new": 4, "held_by": None}]),
+                (AUTO, [told | {"old": 4, "new": 3, "held_by": "gamma"}]),
+                (FleetLevels(ovirt=2), [told | {"old": 3, "new": 2, "held_by": None}]),
+                (FleetLevels(ovirt=1, auto=frozenset({Dialect.QGA})), []),
+            ):
+                lone.fleet.reconfigure(levels)
+                assert lone.events() == expected
+            assert lone.applied == []
 
     async def test_nothing_is_polled(self) -> None:
         async with LoneFleet().running() as lone:
@@ -227,6 +245,7 @@ class TestFile:
         store = FakeStore()
         async with LoneFleet(store=store).running() as lone:
             lone.see("gamma", ovirt=3)
+            lone.see("delta")
             lone.fleet.receive_forgotten("gamma")
             await settle(HOUR_S - 10)
         async with LoneFleet(store=store).running() as after:
@@ -242,6 +261,19 @@ class TestFile:
             lone.fleet.reconfigure(FleetLevels())
             await settle(2 * SAVE_INTERVAL_S)
         assert lone.store.saves == []
+
+    async def test_when_the_bus_is_gone_nothing_is_written_any_more(self) -> None:
+        lone = LoneFleet()
+        async with lone.running():
+            lone.see("gamma", ovirt=3)
+            await settle(60)
+            lone.see("delta")
+            saves = len(lone.store.saves)
+            lone.bus.configured = lone.bus.connected = False
+            lone.fleet.reconfigure(AUTO)
+            lone.fleet.bus_changed(False)
+            await settle(2 * SAVE_INTERVAL_S)
+        assert len(lone.store.saves) == saves > 0
 
     async def test_a_status_that_says_the_same_is_no_change(self) -> None:
         async with LoneFleet().running() as lone:

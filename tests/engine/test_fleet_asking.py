@@ -76,7 +76,7 @@ class TestCall:
         with pytest.raises(ProblemError) as caught:
             await FleetAsking(lone.fleet).call("gamma", "host", {}, 1.0)
         problem = caught.value.problem
-        assert (problem.code, problem.extra) == ("libvirt-unavailable", {"since": "now"})
+        assert (problem.code, problem.extra) == ("libvirt-unavailable", {"since": "now", "host": "gamma"})
         assert problem.detail == "host gamma: there is no connection"
 
     @pytest.mark.parametrize("document", [None, {}, describe_offer("delta"), describe_offer("gamma", ovirt="x")])

@@ -87,7 +87,7 @@ class TestFleet:
             bus = gamma_bus()
             bus.connected = False
             view = await ask_fleet(talk, bus, "fleet")
-            assert not view.complete
+            assert (view.complete, view.problem) == (False, "there is no connection to the message bus")
             told = [(host.hostname, host.answered) for host in view.hosts]
             assert told == [("beta", True), ("gamma", False)]
             assert view.hosts[1].last_seen == SEEN
@@ -96,6 +96,26 @@ class TestFleet:
         async with talking() as talk:
             view = await ask_fleet(talk, FakeFleetBus(), "fleet")
             assert (view.complete, [host.hostname for host in view.hosts]) == (True, ["beta"])
+            assert view.problem is None
+
+    async def test_with_the_bus_down_nobody_says_that_it_is_alone(self) -> None:
+        async with talking() as talk:
+            bus = FakeFleetBus()
+            bus.connected = False
+            view = await ask_fleet(talk, bus, "fleet")
+            assert (view.complete, [host.hostname for host in view.hosts]) == (False, ["beta"])
+            assert view.problem == "there is no connection to the message bus"
+
+    async def test_a_host_of_an_older_api_answers(self) -> None:
+        async with talking() as talk:
+            bus = gamma_bus()
+            bus.summaries["gamma"] = {"host": describe_offer("gamma"), "guests": None, "oldest": {}}
+            view = await ask_fleet(talk, bus, "fleet")
+            assert view.complete
+            told = [(host.hostname, host.answered, host.guests) for host in view.hosts]
+            assert told == [("beta", True, 1), ("gamma", True, None)]
+            (guest,) = (await ask_fleet(talk, bus, "fleet_preflight", host="beta")).guests
+            assert guest.keeps == ("gamma",)
 
     async def test_without_a_bus(self) -> None:
         async with talking() as talk:

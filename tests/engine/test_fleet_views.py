@@ -69,6 +69,11 @@ class TestAnswer:
         document["newer"] = {}
         assert read_answer(document).oldest == {"ovirt": OldestAgreementView(*agreed)}
 
+    @pytest.mark.parametrize("more", [{"guests": None, "oldest": {}}, {}])
+    def test_of_a_host_that_knows_no_summary_there_is_its_offer(self, more: dict[str, Any]) -> None:
+        answer = read_answer({"host": describe_offer("gamma"), **more})
+        assert (answer.offer.hostname, answer.guests, answer.oldest) == ("gamma", None, {})
+
     def test_a_domains_name_is_cleaned(self) -> None:
         document = summarize(describe_offer(), 2, ovirt=("3", "a\x1b[31m\x00", SEEN))
         assert read_answer(document).oldest["ovirt"].domain == "a\ufffd[31m\ufffd"
@@ -137,6 +142,10 @@ class TestFleet:
         assert view_fleet(view_summary(OFFER, ()), hosts, answers, {}, EPOCH).complete
         assert view_fleet(view_summary(OFFER, ()), {}, {}, {}, EPOCH).complete
 
+    def test_incomplete_where_nobody_could_be_asked(self) -> None:
+        view = view_fleet(view_summary(OFFER, ()), {}, {}, {}, EPOCH, "there is no connection")
+        assert (view.complete, view.problem) == (False, "there is no connection")
+
 
 class TestCaps:
     def known(self, *offers: tuple[str, int, str]) -> KnownFleet:
@@ -159,3 +168,12 @@ class TestCaps:
         assert EPOCH + timedelta(seconds=3000) == EPOCH.replace(minute=50)
         assert (caps["ovirt"].lowest, caps["ovirt"].raise_at) == (4, "2026-11-21T07:50:00.000Z")
         assert caps["qga"].raise_at is None
+
+    def test_what_would_not_rise_here_has_no_time(self) -> None:
+        known = self.known(("gamma", 3, "7.2"))
+        known.connect(1000.0)
+        known.forget("gamma", 1000.0)
+        known.set_maxima(2, TEN, 1000.0)
+        caps = view_caps(OFFER, FleetLevels(auto=frozenset(Dialect)), known, EPOCH, 1600.0)
+        assert (caps["ovirt"].lowest, caps["ovirt"].raise_at) == (2, None)
+        assert (caps["qga"].lowest, caps["qga"].raise_at) == ("10.0", "2026-11-21T07:50:00.000Z")

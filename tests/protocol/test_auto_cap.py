@@ -1,4 +1,4 @@
-"""The cap that follows the fleet: down at once, up after an hour."""
+"""The cap that follows the other hosts: down at once, up after an hour."""
 
 import pytest
 
@@ -9,21 +9,20 @@ INFINITY = float("inf")
 
 
 class Cap:
-    """One that was told of some fleet at 0; the local maximum is 4."""
+    """One for oVirt's dialect; `lowest` None: there is no other host."""
 
     def __init__(self, cap: int | None = None) -> None:
         self.auto = AutoCap[int](cap)
 
-    def follow(self, lowest: int, now: float, *, known: bool = True, connected: bool = True) -> int | None:
-        self.auto.follow(lowest, now, known=known, connected=connected)
+    def follow(self, lowest: int | None, now: float, *, connected: bool = True) -> int | None:
+        self.auto.follow(lowest, now, connected=connected)
         return self.auto.cap
 
 
 def test_without_a_fleet_nothing_is_kept() -> None:
     cap = Cap()
-    assert cap.follow(4, 0, known=False) is None
-    assert cap.follow(3, 1, known=False) is None
-    assert cap.follow(4, 2, known=False) is None
+    assert cap.follow(None, 0) is None
+    assert cap.follow(None, RAISE_S) is None
     assert cap.auto.raise_at == INFINITY
 
 
@@ -73,16 +72,26 @@ def test_nothing_rises_on_a_partial_view_and_the_hour_begins_anew() -> None:
 
 def test_that_the_last_host_is_gone_is_a_raise_like_any_other() -> None:
     cap = Cap(2)
-    assert cap.follow(4, 0, known=False) == 2
-    assert cap.follow(4, 3599, known=False) == 2
-    assert cap.follow(4, 3600, known=False) is None
+    assert cap.follow(None, 0) == 2
+    assert cap.follow(None, 3599) == 2
+    assert cap.follow(None, 3600) is None
+
+
+def test_that_the_last_host_is_gone_has_to_stand_like_any_other_target() -> None:
+    cap = Cap(2)
+    cap.follow(None, 0)
+    assert cap.follow(4, 1800) == 2
+    assert cap.follow(None, 3600) == 2
+    assert cap.auto.raise_at == 7200
+    assert cap.follow(None, 5000, connected=False) == 2
+    assert cap.auto.raise_at == INFINITY
 
 
 def test_a_fleet_that_was_gone_and_is_back_lowers_again() -> None:
     cap = Cap(2)
-    cap.follow(4, 0, known=False)
+    cap.follow(None, 0)
     assert cap.follow(2, 1800) == 2
-    assert cap.follow(4, 1801, known=False) == 2
+    assert cap.follow(None, 1801) == 2
     assert cap.auto.raise_at == 5401
 
 
@@ -96,5 +105,5 @@ def test_a_clock_that_goes_back_raises_nothing_earlier() -> None:
 
 def test_releases_are_compared_as_numbers() -> None:
     cap = AutoCap[Release](Release(10, 0))
-    cap.follow(Release(9, 2), 0, known=True, connected=True)
+    cap.follow(Release(9, 2), 0, connected=True)
     assert cap.cap == Release(9, 2)

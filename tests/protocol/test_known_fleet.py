@@ -43,6 +43,32 @@ class TestCaps:
         fleet.see(make_offer("a"), SEEN, 0.0)
         assert (fleet.ovirt, fleet.qga) == (2, Release(5, 2))
 
+    def test_what_this_one_supports_is_no_cap_of_the_fleet(self) -> None:
+        fleet = new_fleet(ovirt=2, qga=Release(5, 2))
+        fleet.connect(0.0)
+        fleet.see(make_offer("a", ovirt=3), SEEN, 0.0)
+        assert (fleet.ovirt, fleet.qga, fleet.deadline) == (2, Release(5, 2), UNSEEN_LIMIT_S + 1.0)
+        fleet.set_maxima(4, TEN, 1.0)
+        assert (fleet.ovirt, fleet.qga) == (3, TEN)
+        fleet.set_maxima(1, TEN, 2.0)
+        fleet.set_maxima(4, TEN, 3.0)
+        assert (fleet.ovirt, fleet.qga) == (3, TEN)
+
+    def test_a_raise_that_this_one_does_not_take_part_in_is_none_of_it(self) -> None:
+        fleet = new_fleet(ovirt=2)
+        fleet.connect(0.0)
+        fleet.see(make_offer("a", ovirt=3), SEEN, 0.0)
+        fleet.see(make_offer("b", ovirt=4), SEEN, 0.0)
+        fleet.forget("a", 10.0)
+        assert (fleet.find_raise(Dialect.OVIRT), fleet.deadline) == (INFINITY, 10.0 + RAISE_S)
+        fleet.set_maxima(4, TEN, 20.0)
+        assert (fleet.ovirt, fleet.find_raise(Dialect.OVIRT)) == (3, 10.0 + RAISE_S)
+        assert fleet.find_raise(Dialect.QGA) == INFINITY
+        fleet.set_maxima(2, TEN, 30.0)
+        fleet.tick(10.0 + RAISE_S)
+        fleet.set_maxima(4, TEN, 10.0 + RAISE_S)
+        assert (fleet.ovirt, fleet.find_raise(Dialect.OVIRT)) == (4, INFINITY)
+
     def test_it_is_what_a_host_supports_that_counts_and_not_what_the_fleet_capped_it_to(self) -> None:
         fleet = new_fleet()
         document = describe_offer("a", ovirt=2, qga="7.2", supported=(4, "10.0"))
@@ -96,12 +122,13 @@ class TestMemory:
         fleet.see(make_offer("a", ovirt=3), SEEN, 0.0)
         fleet.see(make_offer("b", qga="7.2"), SEEN, 100.0)
         fleet.forget("a", 200.0)
+        assert fleet.find_raise(Dialect.OVIRT) == 200.0 + RAISE_S
         again = self.restart(fleet, 1000.0)
         assert again.hosts == {"b": KnownHost(make_offer("b", qga="7.2"), SEEN, 100.0)}
         assert (again.ovirt, again.qga) == (3, Release(7, 2))
         # Another boot's clock, and the hour begins anew.
         again.connect(5.0)
-        assert again.ovirt_cap.raise_at == 5.0 + RAISE_S
+        assert again.find_raise(Dialect.OVIRT) == 5.0 + RAISE_S
         assert again.tick(5.0 + UNSEEN_LIMIT_S - 901.0) == ()
         assert again.tick(5.0 + UNSEEN_LIMIT_S - 899.0) == ("b",)
 
@@ -110,15 +137,21 @@ class TestMemory:
         fleet.see(make_offer("a"), SEEN, 0.0)
         assert self.restart(fleet, 1.0, ovirt=2).ovirt == 2
 
-    def test_what_is_raised_by_a_new_program_waits_like_any_raise(self) -> None:
+    def test_what_a_new_program_supports_needs_no_hour(self) -> None:
         fleet = new_fleet(ovirt=2)
         fleet.connect(0.0)
         fleet.see(make_offer("a"), SEEN, 0.0)
-        again = self.restart(fleet, 1.0, ovirt=4)
-        assert again.ovirt == 2
-        again.connect(0.0)
-        again.tick(RAISE_S)
-        assert again.ovirt == 4
+        assert self.restart(fleet, 1.0, ovirt=4).ovirt == 4
+        assert self.restart(self.restart(fleet, 1.0, ovirt=1), 1.0, ovirt=3).ovirt == 3
+
+    def test_a_cap_without_any_host_is_dropped(self) -> None:
+        fleet = new_fleet()
+        fleet.connect(0.0)
+        fleet.see(make_offer("a", ovirt=3, qga="7.2"), SEEN, 0.0)
+        fleet.forget("a", 1.0)
+        assert (fleet.ovirt, fleet.qga) == (3, Release(7, 2))
+        again = self.restart(fleet, 2.0)
+        assert (again.ovirt, again.qga) == (4, TEN)
 
     def test_hosts_are_in_the_order_in_which_they_were_seen(self) -> None:
         memory = FleetMemory(50.0, None, None, (KnownHost(make_offer("a"), SEEN, 40.0),))
@@ -162,6 +195,7 @@ class TestMemory:
 WORDS = st.one_of(
     st.tuples(st.just("see"), st.sampled_from("abc"), st.integers(0, 5), st.sampled_from(["2.3", "7.2", "10.0"])),
     st.tuples(st.just("forget"), st.sampled_from("abc")),
+    st.tuples(st.just("become"), st.integers(0, 5), st.sampled_from(["2.3", "7.2", "10.0"])),
     st.tuples(st.sampled_from(["connect", "disconnect", "tick", "restart"])),
 )
 PAUSES = st.sampled_from([0.0, 1.0, RAISE_S / 2, RAISE_S - 1, RAISE_S, UNSEEN_LIMIT_S / 2, UNSEEN_LIMIT_S])
@@ -172,7 +206,8 @@ class Trial:
 
     def __init__(self) -> None:
         self.fleet, self.now = new_fleet(), 0.0
-        self.ovirt, self.qga = 4, TEN
+        self.own: tuple[int, Release] = (4, TEN)
+        self.ovirt, self.qga = self.own
         self.changed_at = {Dialect.OVIRT: -INFINITY, Dialect.QGA: -INFINITY}
         self.connected_since = INFINITY
 
@@ -183,6 +218,11 @@ class Trial:
                 self.fleet.see(make_offer(name, ovirt, qga), SEEN, self.now)
             case ("forget", name):
                 self.fleet.forget(name, self.now)
+            case ("become", ovirt, qga):
+                # A raise of its own is at once; what the others leave it is judged from here on.
+                self.own = (ovirt, Release.parse(qga))
+                self.fleet.set_maxima(*self.own, self.now)
+                self.ovirt, self.qga = self.fleet.ovirt, self.fleet.qga
             case ("connect",):
                 self.fleet.connect(self.now)
                 self.connected_since = min(self.connected_since, self.now)
@@ -190,8 +230,11 @@ class Trial:
                 self.fleet.disconnect(self.now)
                 self.connected_since = INFINITY
             case ("restart",):
-                self.fleet = new_fleet(FleetMemory.parse(self.fleet.snapshot(self.now).render()))
+                known = bool(self.fleet.hosts)
+                self.fleet = new_fleet(FleetMemory.parse(self.fleet.snapshot(self.now).render()), *self.own)
                 self.connected_since = INFINITY
+                if not known:
+                    self.ovirt, self.qga = self.own
         self.judge()
         self.fleet.tick(self.now)
         self.judge()
@@ -200,6 +243,8 @@ class Trial:
 
     def judge(self) -> None:
         fleet = self.fleet
+        assert fleet.ovirt <= self.own[0]
+        assert fleet.qga <= self.own[1]
         for host in fleet.hosts.values():
             assert fleet.ovirt <= host.offer.ovirt.supported
             assert fleet.qga <= host.offer.qga.supported
