@@ -4,11 +4,13 @@ Without ``[bus] url`` no process is started, nothing is imported for one, and no
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from sidecar.adapters.bus_checks import report_bus
 from sidecar.adapters.bus_link import Beginning, BusEars
@@ -21,6 +23,8 @@ from sidecar.engine.bridge import Bridge
 from sidecar.engine.doctor import Examination
 from sidecar.engine.fleet import Fleet
 from sidecar.engine.settings import FleetLevels, Surroundings
+
+logger = logging.getLogger(__name__)
 
 
 class Membership:
@@ -64,16 +68,18 @@ class Membership:
     def announce(self, view: HostView) -> None:
         """This is what the host of this name offers now; every other host is told when that matters to it.
 
-        What the fleet caps it to does not: were it told, each cap that changes would have all hosts tell all others.
+        What the fleet caps it to does not, and is for who asks: were it told, each cap that changes would have all
+        hosts tell all others.
         """
-        if self._announced is None or _without_maxima(view) != _without_maxima(self._announced):
-            self._bus.announce(asdict(view))
-        self._announced = view
+        before, self._announced = self._announced, view
+        if view != before:
+            silently = before is not None and _without_maxima(view) == _without_maxima(before)
+            self._bus.announce(asdict(view), silently=silently)
         self._follow()
 
     def reconfigure(self, configuration: Configuration) -> None:
         """The configuration was read again; the fleet's caps are to be taken after this, and the offer announced."""
-        self._configuration = configuration
+        self._configuration = self._keep_directory(configuration)
         self._follow()
         self.fleet.reconfigure(_read_levels(configuration))
 
@@ -82,6 +88,14 @@ class Membership:
         if self._configuration.bus.url is None:
             return Examination()
         return report_bus(self._surroundings.tally)
+
+    def _keep_directory(self, configuration: Configuration) -> Configuration:
+        """What was saved stays where the daemon has it: known hosts are read at its start."""
+        kept, wanted = self._configuration.bus.directory, configuration.bus.directory
+        if wanted == kept:
+            return configuration
+        logger.warning("bus.directory: %s needs a restart of sidecard; until then it is %s", wanted, kept)
+        return structs.replace(configuration, bus=structs.replace(configuration.bus, directory=kept))
 
     def _follow(self) -> None:
         """Have the process that goes with the configuration and the host's name; before that is known none."""

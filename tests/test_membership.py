@@ -36,6 +36,7 @@ class FakeProcess:
         self.pid = 4711
         self.beginnings: list[Beginning | None] = []
         self.announced: list[Mapping[str, Any]] = []
+        self.silent: list[Mapping[str, Any]] = []
         self.connected = False
         self.ears: BusEars | None = None
 
@@ -46,8 +47,8 @@ class FakeProcess:
     def begin(self, beginning: Beginning | None) -> None:
         self.beginnings.append(beginning)
 
-    def announce(self, offer: Mapping[str, Any]) -> None:
-        self.announced.append(offer)
+    def announce(self, offer: Mapping[str, Any], *, silently: bool = False) -> None:
+        (self.silent if silently else self.announced).append(offer)
 
     async def run(self, ears: BusEars) -> None:
         self.ears = ears
@@ -141,6 +142,50 @@ async def test_another_configuration_or_name_is_another_beginning(
         assert rig.process.beginning is None
         rig.membership.reconfigure(configure(tmp_path))
         assert rig.process.beginning == replace(first, hostname="gamma") if first else False
+
+
+async def test_what_the_fleet_caps_a_host_to_is_for_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(configure(tmp_path), monkeypatch)
+    capped = {**OFFER.dialects, "ovirt": replace(OFFER.dialects["ovirt"], maximum=1)}
+    async with rig.running():
+        for view in (OFFER, OFFER, replace(OFFER, dialects=capped), replace(OFFER, dialects=capped)):
+            rig.membership.announce(view)
+        assert rig.process.announced == [asdict(OFFER)]
+        assert rig.process.silent == [asdict(replace(OFFER, dialects=capped))]
+        rig.membership.announce(replace(OFFER, dialects=capped, daemon="9"))
+        assert len(rig.process.announced) == 2
+
+
+async def test_the_directory_is_the_one_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(configure(tmp_path), monkeypatch)
+    async with rig.running():
+        rig.membership.announce(OFFER)
+        first = rig.process.beginning
+        rig.membership.reconfigure(configure(tmp_path))
+        assert caplog.text == ""
+        rig.membership.reconfigure(configure(tmp_path / "other"))
+        assert rig.process.beginning == first
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "sidecar.membership"]
+        assert "bus.directory: " in line
+        assert "needs a restart" in line
+        rig.membership.reconfigure(configure(tmp_path / "other", url="rabbit://other/"))
+        assert rig.process.beginning is not None
+        assert rig.process.beginning.section["directory"] == f"{tmp_path}/bus"
+
+
+async def test_another_level_of_the_log_is_told_and_no_other_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(configure(tmp_path), monkeypatch)
+    async with rig.running():
+        rig.membership.announce(OFFER)
+        first = rig.process.beginning
+        rig.membership.reconfigure(configure(tmp_path, more="[log]\nlevel = 'debug'\n"))
+        assert rig.process.beginning == first
+        assert rig.process.beginning is not None
+        assert rig.process.beginning.log_level == "debug"
 
 
 async def test_what_comes_from_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ Source: ``api.link`` for the words.
 
 import asyncio
 import logging
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sidecar.adapters.bus_questions import Questions
+from sidecar.adapters.bus_watch import HANGING_LOOKS, LOOK_S, BusWatch
 from sidecar.api.link import (
     LINE_LIMIT_BYTES,
     Ask,
@@ -27,6 +29,7 @@ from sidecar.api.link import (
     parse_line,
     render_line,
 )
+from sidecar.api.operations import OPERATIONS
 from sidecar.api.problems import Problem, ProblemCode, ProblemError
 from sidecar.engine.bell import Bell
 from sidecar.engine.event_log import EventLog, Follower
@@ -53,12 +56,15 @@ WORDS_AT_A_TIME = 16
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a process is told first: this host's name, the API's version that is served, and ``[bus]``, as JSON."""
+    """What a process is told first: this host's name, the API's version that is served, and ``[bus]``, as JSON.
+
+    Another level is no other beginning: it is told to the process that runs.
+    """
 
     hostname: str
     version: str
     section: Mapping[str, Any]
-    log_level: str = "info"
+    log_level: str = field(default="info", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +82,7 @@ class BusEars:
 
 
 class BusLink:
-    """See the module; ``run`` owns it, and everything is for the loop's thread.
-
-    Attributes:
-        offer: This host's; ``None`` while there is none. Setting it has it told.
-    """
+    """See the module; ``run`` owns it, and everything is for the loop's thread."""
 
     def __init__(self, reader: StreamReader, writer: StreamWriter, events: EventLog, ears: BusEars) -> None:
         self._reader, self._writer, self._events, self._ears = reader, writer, events, ears
@@ -88,8 +90,11 @@ class BusLink:
         self._calls = 0
         self._ready: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._follower: Follower | None = None
+        self._watch = BusWatch(partial(_hand_over, ears.status))
         self._offer: Mapping[str, Any] | None = None
-        self._offer_bell = Bell()
+        self._announce = True
+        self._level = ""
+        self._bell = Bell()
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, beginning: Beginning) -> str:
@@ -113,15 +118,15 @@ class BusLink:
         self._writer.close()
         await self._writer.wait_closed()
 
-    @property
-    def offer(self) -> Mapping[str, Any] | None:
-        """See the class."""
-        return self._offer
+    def change_offer(self, offer: Mapping[str, Any], *, announce: bool) -> None:
+        """This host offers this; ``announce``: every host is to be told."""
+        self._offer, self._announce = offer, self._announce or announce
+        self._bell.ring()
 
-    @offer.setter
-    def offer(self, offer: Mapping[str, Any] | None) -> None:
-        self._offer = offer
-        self._offer_bell.ring()
+    def change_level(self, level: str) -> None:
+        """Log from this level on."""
+        self._level = level
+        self._bell.ring()
 
     async def ask(self, what: Ask, timeout_s: float, **values: Any) -> Any:
         """See ``Questions.ask``."""
@@ -139,21 +144,30 @@ class BusLink:
         except TimeoutError:
             raise _OverError(f"it was not ready within {READY_S:g} s") from None
         assert self._group is not None
-        self._group.create_task(self._tell_offers())
+        self._group.create_task(self._tell_changes(beginning.log_level))
+        self._group.create_task(self._watch_over())
         self._follower = self._events.follow_all() if after is None else self._events.follow(after)
         async for event in self._follower:
             self._write(Word.EVENT, event=event.document)
             await self._drain()
 
-    async def _tell_offers(self) -> None:
-        told: Mapping[str, Any] | None = None
+    async def _tell_changes(self, level: str) -> None:
+        offer: Mapping[str, Any] | None = None
         while True:
-            if self._offer is not None and self._offer is not told:
-                told = self._offer
-                self._write(Word.OFFER, offer=told)
+            if self._level != level:
+                level = self._level
+                self._write(Word.LEVEL, level=level)
+            elif self._offer is not offer:
+                offer, announce = self._offer, self._announce
+                self._announce = False
+                self._write(Word.OFFER, offer=offer, announce=announce)
                 await self._drain()
             else:
-                await self._offer_bell.wait()
+                await self._bell.wait()
+
+    async def _watch_over(self) -> None:
+        await self._watch.run()
+        raise _OverError(f"it did not say how it does for {HANGING_LOOKS * LOOK_S:g} s")
 
     def _write(self, word: Word, **values: Any) -> None:
         self._writer.write(render_line(word, **values))
@@ -198,7 +212,7 @@ class BusLink:
             case Word.FORGOTTEN:
                 _hand_over(self._ears.forgotten, values["hostname"])
             case Word.STATUS:
-                _hand_over(self._ears.status, msgspec.convert(values, BusStatus))
+                self._watch.receive(msgspec.convert(values, BusStatus))
             case Word.DONE:
                 self._questions.receive_done(values)
             case _:
@@ -222,6 +236,7 @@ class BusLink:
 
     async def _render_answer(self, number: Any, values: Mapping[str, Any]) -> bytes:
         try:
+            _check_deadline(values)
             result = await self._ears.call(values.get("operation"), values.get("arguments"), values.get("version"))
             line = render_line(Word.ANSWER, id=number, result=result)
             if len(line) <= LINE_LIMIT_BYTES:
@@ -247,6 +262,18 @@ def _hand_over(ear: Callable[[T], None], news: T) -> None:
         ear(news)
     except Exception:
         logger.exception("news that came over the bus were not taken: a fault of ours")
+
+
+def _check_deadline(values: Mapping[str, Any]) -> None:
+    """Raise ``ProblemError``: it would change something, and whoever called has given up."""
+    deadline, name = values.get("deadline"), values.get("operation")
+    row = OPERATIONS.get(name) if isinstance(name, str) else None
+    if row is None or not row.changes or deadline is None:
+        return
+    late_s = time.monotonic() - float(deadline)
+    if late_s > 0:
+        told = f"{row.name}: the daemon came to it {late_s:.1f} s too late, and nothing was done"
+        raise ProblemError(ProblemCode.TOO_SLOW, told)
 
 
 def _read_id(value: object) -> str | None:

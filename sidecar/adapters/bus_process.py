@@ -35,7 +35,7 @@ STOP_S = 1.0
 # One whose link is over may be ending just now, with a status that says why.
 END_S = 0.2
 
-# Telling all is putting a word into the process's queue.
+# Telling all is saying it, and hearing it come back.
 FORGET_S = 5.0
 
 
@@ -54,12 +54,17 @@ class BusProcess:
         self._bell = Bell()
         self._link: BusLink | None = None
         self._offer: Mapping[str, Any] | None = None
+        self._level = ""
         self._status = BusStatus()
         self._counted: BusStatus | None = None
 
     def begin(self, beginning: Beginning | None) -> None:
         """Have a process that began so, in place of another one; ``None``: have none."""
         self._beginning = beginning
+        if beginning is not None:
+            self._level = beginning.log_level
+            if self._link is not None:
+                self._link.change_level(self._level)
         self._bell.ring()
 
     async def run(self, ears: BusEars) -> None:
@@ -85,11 +90,11 @@ class BusProcess:
         """See ``FleetBus``."""
         return self._status.connected
 
-    def announce(self, offer: Mapping[str, Any]) -> None:
-        """See ``FleetBus``."""
+    def announce(self, offer: Mapping[str, Any], *, silently: bool = False) -> None:
+        """See ``FleetBus``; ``silently``: only who asks from now on is to know it."""
         self._offer = offer
         if self._link is not None:
-            self._link.offer = offer
+            self._link.change_offer(offer, announce=not silently)
 
     async def collect(self, expected: Collection[str], timeout_s: float) -> Sequence[Any]:
         """See ``FleetBus``."""
@@ -145,7 +150,9 @@ class BusProcess:
         assert process.stdout is not None
         heard = replace(ears, status=lambda status: self._take_status(status, ears))
         link = BusLink(process.stdout, process.stdin, self._events, heard)
-        link.offer = self._offer
+        if self._offer is not None:
+            link.change_offer(self._offer, announce=True)
+        link.change_level(self._level)
         self._link, self.pid = link, process.pid
         try:
             why = await link.run(beginning)
@@ -172,13 +179,16 @@ class BusProcess:
         self._tally.bus_notified += max(status.notified - known.notified, 0)
         self._tally.bus_dropped += max(status.dropped - known.dropped, 0)
         self._counted = status
+        if status.connected and not self._status.connected:
+            logger.info("the message bus is connected")
+        elif self._status.connected and not status.connected:
+            logger.warning("the message bus is not connected any more")
         self._take_connected(ears, status)
 
     def _take_connected(self, ears: BusEars, status: BusStatus) -> None:
         was, self._status = self._status.connected, status
         self._tally.bus_connected = status.connected
         if status.connected is not was:
-            logger.info("the message bus is %s", "connected" if status.connected else "not connected any more")
             ears.status(status)
 
 

@@ -30,7 +30,7 @@ class Questions:
         Raises:
             BusDownError: There is no connection to the bus, or the process gave no answer.
             HostSilentError: The host that it was to ask did not answer.
-            ProblemError: Another host's.
+            ProblemError: Another host's; or outcome-unknown: the hosts were told, or not.
         """
         if len(self._asked) >= QUESTIONS_LIMIT:
             raise BusDownError(f"{QUESTIONS_LIMIT} questions to the message bus are under way")
@@ -40,8 +40,8 @@ class Questions:
             self._send(id=number, what=what, timeout_s=timeout_s, **values)
             async with asyncio.timeout(timeout_s + MARGIN_S):
                 return await answer
-        except TimeoutError as error:
-            raise BusDownError("the process that talks to the message bus gave no answer") from error
+        except (TimeoutError, _EndedError) as error:
+            raise _judge_silence(what, str(error) or "gave no answer") from error
         except ProblemError as error:
             raise _judge(error) from None
         finally:
@@ -61,7 +61,18 @@ class Questions:
         """The process is gone, and answers none of them."""
         for answer in self._asked.values():
             if not answer.done():
-                answer.set_exception(BusDownError("the process that talks to the message bus has ended"))
+                answer.set_exception(_EndedError("has ended"))
+
+
+class _EndedError(Exception):
+    """The process did, before it answered."""
+
+
+def _judge_silence(what: Ask, why: str) -> BusDownError | ProblemError:
+    told = f"the process that talks to the message bus {why}"
+    if what is Ask.FORGET:
+        return ProblemError(ProblemCode.OUTCOME_UNKNOWN, f"{told}: nobody knows whether the other hosts were told")
+    return BusDownError(told)
 
 
 def _judge(error: ProblemError) -> BusError | ProblemError:

@@ -5,8 +5,11 @@ One JSON object a line, over the process's stdin and stdout. ``word`` says what 
 ==========  =====================================================================================================
 daemon to bus
 ----------------------------------------------------------------------------------------------------------------
-begin       First, once. ``hostname``; ``version``: the API's that is served; ``section``: ``[bus]`` as it stands
-offer       ``offer``: this host's, a ``HostView``'s document; each time it changes, and once after ``begin``
+begin       First, once. ``hostname``; ``version``: the API's that is served; ``section``: ``[bus]`` as it stands;
+            ``log_level``
+offer       ``offer``: this host's, a ``HostView``'s document; each time it changes, and once after ``begin``.
+            ``announce``: whether every host is to be told now, or only who asks
+level       ``level``: of the log, from now on
 event       ``event``: one event's document
 answer      ``id`` of a ``call``, and ``result`` or ``problem``
 ask         ``id``, ``what`` (an ``Ask``), and what that needs; answered by ``done``
@@ -16,10 +19,11 @@ ask         ``id``, ``what`` (an ``Ask``), and what that needs; answered by ``do
 bus to daemon
 ----------------------------------------------------------------------------------------------------------------
 ready       First, once. ``after``: the id of the newest event that is on disk, ``null`` when there is none
-call        ``id``, ``operation``, ``arguments``, ``version``; somebody on the bus calls an operation
+call        ``id``, ``operation``, ``arguments``, ``version``; somebody on the bus calls an operation. ``deadline``
+            (of the machine's monotonic clock; may be missing): what changes something is not begun later
 seen        ``offer``: another host's
 forgotten   ``hostname``: an operator somewhere had that host forgotten
-status      ``BusStatus``, whenever it changes
+status      ``BusStatus``, when it changes, and every 10 seconds: who is silent for long hangs
 done        ``id`` of an ``ask``, and ``result`` or ``problem``
 ==========  =====================================================================================================
 
@@ -43,6 +47,7 @@ class Word(StrEnum):
 
     BEGIN = "begin"
     OFFER = "offer"
+    LEVEL = "level"
     EVENT = "event"
     ANSWER = "answer"
     ASK = "ask"

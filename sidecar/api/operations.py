@@ -358,7 +358,7 @@ _ROWS = (
         ("/v1/fleet/{host}/forget",),
         (_HOST,),
         ForgottenView,
-        (*_NO_FLEET, ProblemCode.HOST_NOT_FOUND),
+        (*_NO_FLEET, ProblemCode.HOST_NOT_FOUND, ProblemCode.OUTCOME_UNKNOWN),
         "have every host of the fleet count a host no more that will not come back",
     ),
     Operation(

@@ -3,5 +3,7 @@
 import sys
 
 from sidecar.bus.process import main
+from sidecar.bus.thread_end import watch_threads
 
+watch_threads()
 sys.exit(main())

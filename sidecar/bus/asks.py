@@ -2,24 +2,31 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from sidecar.api.link import Ask, Word, describe_problem
 from sidecar.api.operations import OPERATIONS
 from sidecar.api.problems import Problem, ProblemCode, ProblemError
-from sidecar.errors import BusError, ConfigurationError, HostSilentError, HostUnknownError
+from sidecar.errors import BusDownError, BusError, ConfigurationError, HostSilentError, HostUnknownError
 
 logger = logging.getLogger(__name__)
 
 # At a time. The daemon asks for people at terminals, and for nothing else.
 ASKS_LIMIT = 16
 
+# Of the time that a call has, for the way to the broker at most.
+CONNECT_S = 5.0
+
 _NO_CONNECTION = "no connection to the message bus"
 
 
 class HostCaller(Protocol):
     """Calls other hosts; ``bus.caller.Caller`` is one, and says what is raised."""
+
+    def connect(self, within_s: float) -> None:
+        """Have the way to the broker."""
 
     def call(self, hostname: str, version: str, operation: str, arguments: Mapping[str, Any], timeout_s: float) -> Any:
         """The document that an operation of a host's results in."""
@@ -79,8 +86,8 @@ class Asks:
             return {"result": self._do(what, values, values["timeout_s"])}
         except ProblemError as error:
             return {"problem": describe_problem(_clean(error.problem))}
-        except (TimeoutError, ConfigurationError) as error:
-            return {"problem": describe_problem(Problem(ProblemCode.BUS_UNAVAILABLE, f"{_NO_CONNECTION}: {error}"))}
+        except (TimeoutError, BusDownError, ConfigurationError) as error:
+            return {"problem": describe_problem(_judge(what, error))}
         except Exception:
             logger.exception("%s: a fault of ours", what)
             fault = Problem(ProblemCode.INTERNAL, f"{what}: a fault of the daemon's own; its log tells more")
@@ -95,11 +102,15 @@ class Asks:
         return None
 
     def _call(self, host: str, operation: str, arguments: Mapping[str, Any], timeout_s: float) -> Any:
+        deadline = time.monotonic() + timeout_s
+        caller = self._find_caller()
+        # Who waits for the broker here sends nothing when it returns.
+        caller.connect(min(CONNECT_S, timeout_s))
         probe = self._talk.begin_probe()
         fault: BusError | None = None
         try:
             version = str(OPERATIONS[operation].since)
-            return self._find_caller().call(host, version, operation, arguments, timeout_s)
+            return caller.call(host, version, operation, arguments, max(deadline - time.monotonic(), 0.0))
         except BusError as error:
             fault = error
         finally:
@@ -108,6 +119,12 @@ class Asks:
         if isinstance(fault, HostUnknownError) or (isinstance(fault, HostSilentError) and has_come):
             raise ProblemError(ProblemCode.HOST_UNREACHABLE, f"{host}: {fault}")
         raise ProblemError(ProblemCode.BUS_UNAVAILABLE, f"{_NO_CONNECTION}: {fault}")
+
+
+def _judge(what: Ask, error: Exception) -> Problem:
+    if what is Ask.FORGET and isinstance(error, TimeoutError):
+        return Problem(ProblemCode.OUTCOME_UNKNOWN, f"nobody knows whether the other hosts were told: {error}")
+    return Problem(ProblemCode.BUS_UNAVAILABLE, f"{_NO_CONNECTION}: {error}")
 
 
 def _clean(problem: Problem) -> Problem:

@@ -1,12 +1,15 @@
 """Calls of other hosts' operations, for who must not hang: oslo.messaging waits for a broker as long as it takes.
 
 Each call runs in a thread of its own and is given up in time; the thread stays behind, and keeps no process from
-ending. So that nothing is sent by a thread that nobody waits for any more, the way to the broker is tried first with a
-call of nobody, which the broker itself refuses at once: whatever happens to that later changes nothing.
+ending. The way to the broker is tried first with a call of nobody, which the broker itself refuses at once: so what is
+sent late is, as a rule, a call that changes nothing. A broker can still stop between that and the call, or hold it, or
+the host can. That is why a call carries the time at which it is given up (``oslo.EXPIRES``): a host that has it later
+does not begin what changes something.
 """
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,6 +17,7 @@ from functools import cache
 from threading import Thread
 from typing import Any, TypeVar
 
+from sidecar.api.operations import OPERATIONS
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.bus import oslo
 from sidecar.errors import BusDownError, HostSilentError, HostUnknownError
@@ -69,21 +73,22 @@ class Caller:
         self._faults = _FaultLog()
         self._attempt: Future[None] | None = None
 
-    def connect(self) -> None:
+    def connect(self, within_s: float | None = None) -> None:
         """Have the way to the broker and back, and the right to send; by trying it.
 
         Raises:
             BusDownError: There is none, or the broker refuses this user; with what was found.
         """
+        limit_s = CONNECT_S if within_s is None else within_s
         attempt = self._attempt
         if attempt is None or attempt.done():
             self._faults.last = None
             # One that still waits for the broker will do for everybody who comes meanwhile.
             attempt = self._attempt = _start(self._call_nobody)
         try:
-            attempt.result(CONNECT_S)
+            attempt.result(limit_s)
         except TimeoutError:
-            raise BusDownError(f"{_NO_WAY}: {self._faults.last or f'no answer within {CONNECT_S:g} s'}") from None
+            raise BusDownError(f"{_NO_WAY}: {self._faults.last or f'no answer within {limit_s:g} s'}") from None
         except Exception as error:
             fault = _name_fault(str(error))
             what = "the message broker refuses this user" if _REFUSAL.search(fault) else _NO_WAY
@@ -135,7 +140,7 @@ class Caller:
             # The broker says so when there is no queue, instead of dropping it.
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
-        return client.call({}, operation, **arguments)
+        return client.call({oslo.EXPIRES: time.time() + timeout_s}, operation, **arguments)
 
 
 @cache
@@ -148,7 +153,10 @@ def _read_error(operation: str, error: Any) -> ProblemError:
     """What oslo.messaging raised at the host instead of an answer."""
     code = _CODES.get(error.exc_type)
     if code is None:
-        return ProblemError(ProblemCode.INTERNAL, f"{operation}: a fault of the daemon's own; its log tells more")
+        row = OPERATIONS.get(operation)
+        changes = row is not None and row.changes
+        told = f"{operation}: a fault of the daemon's own; its log tells more"
+        return ProblemError(ProblemCode.OUTCOME_UNKNOWN if changes else ProblemCode.INTERNAL, told)
     return ProblemError(code, f"{operation}: {str(error.value).splitlines()[0]}")
 
 

@@ -8,7 +8,9 @@ Source: docs/bus.md; ``api.operations`` for the table.
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -26,8 +28,16 @@ logger = logging.getLogger(__name__)
 
 # A call to libvirt may take half a minute.
 ANSWER_S = 40.0
-# Operations that wait for something, at a time: the rest of the threads is for those that do not.
-WAITING_LIMIT = oslo.POOL_SIZE // 2
+# At a time, for each kind, so that some of the threads are always free: for the quick ones, and to refuse the others at
+# once. A call that waited for a thread instead might be done when nobody waits for it any more.
+CHANGING_LIMIT = oslo.POOL_SIZE - 4
+WAITING_LIMIT = FOLLOWING_LIMIT = oslo.POOL_SIZE // 2 - 2
+# For what reads, whoever wants more asks again: an abandoned call is over soon.
+WAIT_LIMIT_S = 30.0
+# By so much a caller's clock may be behind this host's.
+SKEW_S = 1.0
+
+_NUMBER_LIMIT = 1e12
 
 # Operation, arguments, declared version, and for how long to wait; as ``LinkEnd.call``, which raises the same.
 Call = Callable[[str, Mapping[str, Any], str, float], Any]
@@ -42,12 +52,41 @@ class Endpoint:
             setattr(self, name, method)
 
 
+class Gates:
+    """How many calls may be under way at a door, by what they are; for any thread."""
+
+    def __init__(self) -> None:
+        self._changing = BoundedSemaphore(CHANGING_LIMIT)
+        self._following = BoundedSemaphore(FOLLOWING_LIMIT)
+        self._waiting = BoundedSemaphore(WAITING_LIMIT)
+
+    @contextmanager
+    def passing(self, row: Operation, wait_s: float) -> Iterator[None]:
+        """While it is under way. Raises ``ProblemError``: there are too many."""
+        gate = self._choose(row, wait_s)
+        if gate is not None and not gate.acquire(blocking=False):
+            told = "too many calls are under way here, nothing was done; try again later"
+            raise ProblemError(ProblemCode.TOO_MANY_CONNECTIONS, f"{row.name}: {told}")
+        try:
+            yield
+        finally:
+            if gate is not None:
+                gate.release()
+
+    def _choose(self, row: Operation, wait_s: float) -> BoundedSemaphore | None:
+        if row.changes:
+            return self._changing
+        if not wait_s:
+            return None
+        return self._following if row.streams else self._waiting
+
+
 def make_endpoints(topic: str, served: ApiVersion, call: Call, *, changes: bool) -> list[Endpoint]:
     """The endpoints of a topic: the operations that came with ``served`` or before, and change something or do not."""
     rows = [row for row in OPERATIONS.values() if row.changes is changes and served.serves(row.since)]
-    gate = BoundedSemaphore(WAITING_LIMIT)
+    gates = Gates()
     versions = [ApiVersion(served.major, minor) for minor in range(served.minor + 1)]
-    return [Endpoint(topic, each, _make_methods(rows, str(each), call, gate)) for each in versions]
+    return [Endpoint(topic, each, _make_methods(rows, str(each), call, gates)) for each in versions]
 
 
 def make_fleet_endpoint(
@@ -70,53 +109,90 @@ def _make_receiver(name: str, receive: Callable[[str, Mapping[str, Any]], None])
     return exposed
 
 
-def _make_methods(
-    rows: Iterable[Operation], version: str, call: Call, gate: BoundedSemaphore
-) -> dict[str, Callable[..., Any]]:
-    return {row.name: _make_method(row, version, call, gate) for row in rows}
+def _make_methods(rows: Iterable[Operation], version: str, call: Call, gates: Gates) -> dict[str, Callable[..., Any]]:
+    return {row.name: _make_method(row, version, call, gates) for row in rows}
 
 
-def _make_method(row: Operation, version: str, call: Call, gate: BoundedSemaphore) -> Callable[..., Any]:
-    def method(_context: object, /, **arguments: Any) -> Any:
+def _make_method(row: Operation, version: str, call: Call, gates: Gates) -> Callable[..., Any]:
+    def method(context: Any, /, **arguments: Any) -> Any:
         try:
-            return _call_gated(row, arguments, version, call, gate)
+            return _call_in_time(row, arguments, version, call, gates, context)
         except ProblemError as error:
             problem = error.problem
-        except MemoryError:
-            # A flood: not one more line of it, in the log neither.
-            problem = Problem(ProblemCode.TOO_MANY_CONNECTIONS, "there is no memory left for calls")
-        except Exception:
-            logger.exception("%s: a fault of ours", row.name)
-            problem = Problem(ProblemCode.INTERNAL, f"{row.name}: a fault of the daemon's own; its log tells more")
+        except Exception as error:
+            problem = _judge_fault(row, error)
         raise _pack(problem)
 
     exposed: Callable[..., Any] = oslo_messaging.expose(method)
     return exposed
 
 
-def _call_gated(row: Operation, arguments: Mapping[str, Any], version: str, call: Call, gate: BoundedSemaphore) -> Any:
-    waits = row.argument("timeout") is not None
-    if waits and not gate.acquire(blocking=False):
-        raise ProblemError(ProblemCode.TOO_MANY_CONNECTIONS, f"{WAITING_LIMIT} calls wait already, try again later")
-    try:
-        return call(row.name, arguments, version, _read_patience_s(row, arguments))
-    except TimeoutError as error:
-        code = ProblemCode.OUTCOME_UNKNOWN if row.changes else ProblemCode.HOST_UNREACHABLE
-        raise ProblemError(code, str(error)) from error
-    finally:
-        if waits:
-            gate.release()
+def _judge_fault(row: Operation, error: Exception) -> Problem:
+    """What it means that a call failed here, perhaps after the daemon had it."""
+    if isinstance(error, MemoryError):
+        # A flood: not one more line of it, in the log neither.
+        problem = Problem(ProblemCode.TOO_MANY_CONNECTIONS, "there is no memory left for calls")
+    elif isinstance(error, TimeoutError):
+        problem = Problem(ProblemCode.HOST_UNREACHABLE, str(error))
+    else:
+        logger.error("%s: a fault of ours", row.name, exc_info=error)
+        problem = Problem(ProblemCode.INTERNAL, f"{row.name}: a fault of the daemon's own; its log tells more")
+    if row.changes:
+        return Problem(ProblemCode.OUTCOME_UNKNOWN, f"nobody knows whether it happened: {problem.detail}")
+    return problem
 
 
-def _read_patience_s(row: Operation, arguments: Mapping[str, Any]) -> float:
-    """For how long to wait for the daemon, which itself refuses what is no time."""
+def _call_in_time(
+    row: Operation, arguments: Mapping[str, Any], version: str, call: Call, gates: Gates, context: Any
+) -> Any:
+    given = arguments if row.changes else _shorten(row, arguments)
+    wait_s = _read_wait_s(row, given)
+    patience_s = ANSWER_S + wait_s
+    with gates.passing(row, wait_s):
+        if row.changes:
+            patience_s = min(patience_s, _measure_left_s(row, context))
+        return call(row.name, given, version, patience_s)
+
+
+def _measure_left_s(row: Operation, context: Any) -> float:
+    """Until the caller gives up. Raises ``ProblemError``: he has, and must not find out that it was done later."""
+    expires = context.get(oslo.EXPIRES) if isinstance(context, Mapping) else None
+    if expires is None:
+        return math.inf
+    if not _is_number(expires):
+        raise ProblemError(ProblemCode.BAD_REQUEST, f"{oslo.EXPIRES} in the context: expected unix time, in seconds")
+    now = time.time()
+    if now > expires + SKEW_S:
+        told = f"the caller waited until {expires:.1f} by its clock, and it is {now:.1f} by this host's (unix time)"
+        raise ProblemError(ProblemCode.TOO_SLOW, f"{row.name}: it came too late, and nothing was done: {told}")
+    return float(expires) + SKEW_S - now
+
+
+def _shorten(row: Operation, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments, with no longer time to wait than is granted over the bus; what is no time the daemon refuses."""
+    argument, given = row.argument("timeout"), arguments.get("timeout")
+    if argument is None:
+        return arguments
+    if given is None:
+        given = argument.default
+    if _is_number(given) and WAIT_LIMIT_S < given <= SECONDS_LIMIT:
+        return {**arguments, "timeout": WAIT_LIMIT_S}
+    return arguments
+
+
+def _read_wait_s(row: Operation, arguments: Mapping[str, Any]) -> float:
+    """For how long the operation itself may wait."""
     argument = row.argument("timeout")
     if argument is None:
-        return ANSWER_S
+        return 0.0
     given = arguments.get("timeout")
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        given = argument.default
-    return ANSWER_S + min(max(given, 0.0), SECONDS_LIMIT)
+    wait_s: float = given if _is_number(given) else argument.default  # type: ignore[assignment]
+    return min(max(wait_s, 0.0), SECONDS_LIMIT)
+
+
+def _is_number(value: Any) -> bool:
+    """A number that is a time; one that is not finite is none, nor one that has a thousand digits."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= _NUMBER_LIMIT
 
 
 def _pack(problem: Problem) -> Exception:

@@ -37,11 +37,12 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """One message: to the host ``server``, or to all."""
+    """One message: to the host ``server``, or to all. ``patient``: it may come as late as the broker takes it."""
 
     server: str | None
     method: str
     values: Document
+    patient: bool = True
 
 
 class FleetAgenda:
@@ -56,6 +57,7 @@ class FleetAgenda:
         self.token, self.hosts = token, 0
         self._hostname, self._draw = hostname, draw
         self._offer: Document | None = None
+        self._promised: Document | None = None
         self._ping_at: float | None = None
         self._greet_at: float | None = None
         self._greeted_at: float | None = None
@@ -81,9 +83,14 @@ class FleetAgenda:
         self._ping_at = self._greet_at = now
         self._refresh_at = now + self._draw_refresh_s()
 
-    def change_offer(self, offer: Document, now: float) -> None:
-        """This host's offer is this one, and is to be said, even if it is the same as before."""
-        self._offer, self._announce_at = offer, now
+    def change_offer(self, offer: Document, now: float, *, announce: bool = True) -> None:
+        """This host's offer is this one, and is to be said, even if it is the same as before.
+
+        Without ``announce`` it is what is said from now on, when there is something to say.
+        """
+        self._offer = offer
+        if announce:
+            self._promised, self._announce_at = offer, now
 
     def receive_own_forgetting(self, now: float) -> None:
         """All were told to forget this host, which is there: some may hear that after what it says now."""
@@ -109,7 +116,7 @@ class FleetAgenda:
         self._repeat_s = REPEAT_S
         if token == self.token:
             self._greet_at, self._greeted_at = None, now
-        if offer == self._offer:
+        if offer in (self._offer, self._promised):
             self._announce_at = None
 
     @property

@@ -17,11 +17,12 @@ from queue import Empty, Full, Queue
 from typing import Any
 
 from sidecar.api.link import Word
-from sidecar.api.problems import ProblemError
+from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.bus.fleet_agenda import Cast, FleetAgenda
 from sidecar.bus.heard_offers import HeardOffers
-from sidecar.bus.message_values import read_document, read_name, read_token
+from sidecar.bus.message_values import SUMMARY_LIMIT_BYTES, read_document, read_name, read_token
 from sidecar.bus.rounds import Rounds
+from sidecar.errors import BusDownError
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,12 @@ QUEUE_LIMIT = 256
 PROBE_S = 30.0
 # Who asks for summaries all the time gets the same for so long.
 SUMMARY_AGE_S = 0.25
+# At what is said in time or not at all: a connection that broke meanwhile takes one to show it.
+ATTEMPTS = 3
 # Between lines about what no host of ours says.
 COMPLAINT_S = 60.0
+
+_TOO_OLD = frozenset({ProblemCode.UNSUPPORTED_VERSION, ProblemCode.UNKNOWN_OPERATION})
 
 
 class FleetTalk:
@@ -85,10 +90,10 @@ class FleetTalk:
         with self._lock:
             return self._agenda.is_connected(time.monotonic())
 
-    def change_offer(self, offer: Mapping[str, Any]) -> None:
-        """This host offers this; every host is told, also what is not new."""
+    def change_offer(self, offer: Mapping[str, Any], *, announce: bool = True) -> None:
+        """This host offers this; every host is told, also what is not new, unless nothing is to be announced."""
         with self._lock:
-            self._agenda.change_offer(offer, time.monotonic())
+            self._agenda.change_offer(offer, time.monotonic(), announce=announce)
         self._wake()
 
     def begin_probe(self) -> str:
@@ -106,15 +111,25 @@ class FleetTalk:
         return True
 
     def forget(self, hostname: str, timeout_s: float) -> None:
-        """Have every host forget one. Raises ``TimeoutError``: the broker does not answer."""
+        """Have every host forget one.
+
+        Raises:
+            BusDownError: Nobody was told, nor will be.
+            TimeoutError: The broker does not answer; nobody knows whether it was told.
+        """
         number = self._rounds.begin()
-        self._say(Cast(None, "forget", {"hostname": hostname, "token": number}), timeout_s)
-        self._rounds.finish(number, timeout_s)
+        self._ask_all(number, Cast(None, "forget", {"hostname": hostname, "token": number}, patient=False), timeout_s)
 
     def collect(self, expected: Collection[str], timeout_s: float) -> list[Any]:
         """The other hosts' summaries: when all that are expected came, or else after the time. Raises likewise."""
         number = self._rounds.begin(expected)
-        self._say(Cast(None, "collect", {"id": number, "reply_to": self.hostname}), timeout_s)
+        cast = Cast(None, "collect", {"id": number, "reply_to": self.hostname}, patient=False)
+        return self._ask_all(number, cast, timeout_s)
+
+    def _ask_all(self, number: str, cast: Cast, timeout_s: float) -> list[Any]:
+        if not self._say(cast, timeout_s):
+            self.end_probe(number)
+            raise BusDownError("the broker does not take what was said before, and nothing was asked")
         return self._rounds.finish(number, timeout_s)
 
     # From the other hosts.
@@ -185,7 +200,7 @@ class FleetTalk:
             raise ValueError("more than can be answered") from None
 
     def _receive_collected(self, values: Mapping[str, Any]) -> None:
-        summary = read_document(values, "summary")
+        summary = read_document(values, "summary", SUMMARY_LIMIT_BYTES)
         name = read_name(read_document(summary, "host"), "hostname")
         if name != self.hostname:
             self._rounds.receive_answer(read_token(values, "id"), name, summary)
@@ -213,11 +228,14 @@ class FleetTalk:
 
     # The threads.
 
-    def _say(self, cast: Cast, within_s: float) -> None:
+    def _say(self, cast: Cast, within_s: float) -> bool:
+        """Whether it will be said, if the broker takes it by then."""
         try:
             self._casts.put_nowait((cast, time.monotonic() + within_s))
         except Full:
             logger.debug("%s is not said: the broker does not take what was said before", cast.method)
+            return False
+        return True
 
     def _wake(self) -> None:
         try:
@@ -233,8 +251,16 @@ class FleetTalk:
                 item = self._casts.get(timeout=self._measure_rest_s())
             except Empty:
                 continue
-            if item is not None and time.monotonic() < item[1]:
-                self._try_cast(item[0])
+            if item is not None:
+                self._speak_in_time(*item)
+
+    def _speak_in_time(self, cast: Cast, deadline: float) -> None:
+        """Say it, but not later; where that matters the way to the broker is tried first, by what hurts nobody."""
+        for _ in range(ATTEMPTS):
+            if not cast.patient and time.monotonic() < deadline:
+                self._try_cast(Cast(self.hostname, "ping", {"token": self._agenda.token}))
+            if time.monotonic() >= deadline or self._try_cast(cast):
+                return
 
     def _take_due(self) -> list[Cast]:
         now = time.monotonic()
@@ -249,12 +275,14 @@ class FleetTalk:
             times = [time for time in (self._agenda.deadline, self._heard.deadline) if time is not None]
         return max(min(times) - time.monotonic(), 0.0) if times else None
 
-    def _try_cast(self, cast: Cast) -> None:
+    def _try_cast(self, cast: Cast) -> bool:
         try:
             self._cast(cast)
         except Exception as error:
             # What matters is said again; and that there is no connection is said elsewhere.
             logger.debug("%s was not said: %s", cast.method, error)
+            return False
+        return True
 
     def _answer(self) -> None:
         summary: Any = None
@@ -263,11 +291,22 @@ class FleetTalk:
             number, asker = self._askers.get()
             try:
                 if time.monotonic() - taken_at > SUMMARY_AGE_S:
-                    summary, taken_at = self._summarize(), time.monotonic()
+                    summary, taken_at = self._take_summary(), time.monotonic()
             except (ProblemError, TimeoutError) as error:
                 logger.debug("no summary for %s: %s", asker, error)
             else:
                 self._try_cast(Cast(asker, "collected", {"id": number, "summary": summary}))
+
+    def _take_summary(self) -> Any:
+        """The daemon's; of one that serves an API without summaries, what it offers."""
+        try:
+            return self._summarize()
+        except ProblemError as error:
+            with self._lock:
+                offer = self._agenda.offer
+            if error.problem.code not in _TOO_OLD or offer is None:
+                raise
+            return {"host": offer, "guests": None, "oldest": {}}
 
 
 _RECEIVERS: Mapping[str, Callable[[FleetTalk, Mapping[str, Any]], None]] = {

@@ -13,6 +13,10 @@ HOSTS_LIMIT = 16_384
 REPEAT_S = 600.0
 # One host's offers are told so far apart: what it said last counts.
 APART_S = 1.0
+# Names that are new: so many at once, as when a fleet answers a greeting, and then one after the other, for whoever
+# makes up names. Those whose turn would come too late are new again when they are heard again.
+NEW_BURST, NEW_APART_S = 2048, 1 / 128
+NEW_WAIT_S = 60.0
 
 Offer = Mapping[str, Any]
 
@@ -32,6 +36,8 @@ class HeardOffers:
     def __init__(self) -> None:
         self._hosts: OrderedDict[str, _Heard] = OrderedDict()
         self._holding: dict[str, _Heard] = {}
+        # When the last new name was, or will be, told, if each had waited for the one before.
+        self._new_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -41,10 +47,7 @@ class HeardOffers:
         known = self._hosts.get(hostname)
         digest = _digest(offer)
         if known is None:
-            self._hosts[hostname] = _Heard(digest, now)
-            if len(self._hosts) > HOSTS_LIMIT:
-                self._holding.pop(self._hosts.popitem(last=False)[0], None)
-            return True
+            return self._hear_new(hostname, offer, now)
         self._hosts.move_to_end(hostname)
         if known.digest == digest and now - known.told_at < REPEAT_S:
             self._hold(hostname, known, None)
@@ -55,6 +58,21 @@ class HeardOffers:
         self._hold(hostname, known, None)
         known.digest, known.told_at = digest, now
         return True
+
+    def _hear_new(self, hostname: str, offer: Offer, now: float) -> bool:
+        turn = max(self._new_at, now - NEW_BURST * NEW_APART_S) + NEW_APART_S
+        if turn - now > NEW_WAIT_S:
+            return False
+        self._new_at = turn
+        is_now = turn <= now
+        # One that has to wait is held as if it had been told before, something else.
+        heard = _Heard(_digest(offer), now) if is_now else _Heard(b"", turn - APART_S)
+        self._hosts[hostname] = heard
+        if not is_now:
+            self._hold(hostname, heard, offer)
+        if len(self._hosts) > HOSTS_LIMIT:
+            self._holding.pop(self._hosts.popitem(last=False)[0], None)
+        return is_now
 
     def forget(self, hostname: str) -> None:
         """Whatever it announces next is new."""

@@ -7,13 +7,14 @@ permissions. Problems are those of the host's daemon, as over its socket.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeAlias
 
 from sidecar.api.events import Event
-from sidecar.api.operations import OPERATIONS, Operation
+from sidecar.api.operations import OPERATIONS, SECONDS_LIMIT, Operation
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.api.versions import API_VERSION, ApiVersion
 from sidecar.bus import oslo
@@ -22,8 +23,11 @@ from sidecar.client.event_stream import NO_EVENT_YET, EventStream, read_event
 from sidecar.client.request import choose_timeout
 from sidecar.errors import BusDownError, ConfigurationError, DaemonUnreachableError, HostSilentError, HostUnknownError
 
-# How long the host waits for an event, each time it is asked.
+# How long the host waits each time it is asked; it grants no more than half a minute.
 POLL_S = 20.0
+
+# How a host says that this was not enough: a domain may still be on its way there.
+_NOT_YET = frozenset({ProblemCode.NOT_IN_TIME, ProblemCode.DOMAIN_NOT_FOUND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,26 @@ class BusLine:
         caller = self._find_caller(changes=operation.changes)
         self._connect(caller)
         try:
-            return self._call(caller, operation, given, version)
+            return self._call_until(caller, operation, given, version)
         except ProblemError as error:
             if error.problem.code in (ProblemCode.UNSUPPORTED_VERSION, ProblemCode.UNKNOWN_OPERATION):
                 self.served = self._ask_version()
             raise
+
+    def _call_until(self, caller: Caller, operation: Operation, given: Mapping[str, Any], version: ApiVersion) -> Any:
+        """Call it; what waits, again and again until its own time is over, since hosts wait only so long at a time."""
+        wait_s = _read_wait_s(operation, given)
+        begun = time.monotonic()
+        while (left_s := begun + wait_s - time.monotonic()) > POLL_S:
+            asked = time.monotonic()
+            try:
+                return self._call(caller, operation, {**given, "timeout": POLL_S}, version)
+            except ProblemError as error:
+                # What was not waited for is its last word.
+                if error.problem.code not in _NOT_YET or time.monotonic() - asked < POLL_S / 2:
+                    raise
+        rest = {**given, "timeout": max(round(left_s, 1), 0.0)} if wait_s > POLL_S else given
+        return self._call(caller, operation, rest, version)
 
     def _call(self, caller: Caller, operation: Operation, given: Mapping[str, Any], version: ApiVersion) -> Any:
         timeout_s = POLL_S + CONNECT_S if operation.streams else choose_timeout(operation, given, self._timeout_s)
@@ -183,6 +202,17 @@ def _go_on(ask: _Ask, events: tuple[Event, ...], place: str) -> Iterator[Event]:
             place = event.id
             yield event
         events = ask(place, POLL_S)
+
+
+def _read_wait_s(operation: Operation, given: Mapping[str, Any]) -> float:
+    """For how long it waits, where it says when that was not enough; 0 otherwise."""
+    argument = operation.argument("timeout")
+    if argument is None or operation.changes or ProblemCode.NOT_IN_TIME not in operation.problems:
+        return 0.0
+    wait_s = given.get("timeout", argument.default)
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0.0 <= wait_s <= SECONDS_LIMIT:
+        return 0.0  # the host refuses it
+    return float(wait_s)
 
 
 def _check_arguments(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:

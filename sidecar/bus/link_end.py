@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
@@ -74,6 +75,9 @@ class LinkEnd:
     def call(self, operation: str, arguments: Mapping[str, Any], version: str, patience_s: float) -> Any:
         """Have the daemon do an operation; the document that it results in.
 
+        What changes something it does not begin any more when the patience is over. Everything raised but
+        ``ProblemError`` leaves open whether the daemon did it.
+
         Raises:
             ProblemError: The daemon's; or it was not asked, because the arguments are no JSON or too large, or too many
                 calls are under way.
@@ -81,14 +85,15 @@ class LinkEnd:
         """
         answer: SimpleQueue[dict[str, Any]] = SimpleQueue()
         number = next(self._numbers)
-        line = _render_call(id=number, operation=operation, arguments=arguments, version=version)
+        deadline = time.monotonic() + patience_s
+        line = _render_call(id=number, operation=operation, arguments=arguments, version=version, deadline=deadline)
         with self._calls_lock:
             if len(self._calls) >= CALLS_LIMIT:
                 raise ProblemError(ProblemCode.TOO_MANY_CONNECTIONS, "too many calls are under way over the bus")
             self._calls[number] = answer
         try:
             self._write(line)
-            return read_result(answer.get(timeout=patience_s))
+            return read_result(answer.get(timeout=max(deadline - time.monotonic(), 0.0)))
         except Empty:
             raise TimeoutError(f"{operation}: the daemon does not answer") from None
         finally:

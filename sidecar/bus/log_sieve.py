@@ -15,10 +15,13 @@ _OURS = "sidecar"
 
 APART_S = 60.0
 AGAIN_S = 600.0
+# Of oslo.messaging's: what a broker that returns delivers once more, and is dropped as it should be.
+_NOISE = "DuplicateMessageError"
 LINE_LIMIT = 300
 KINDS_LIMIT = 256
 
-_PASSWORD = re.compile(r"//[^/@\s]*@")
+# Up to the last of a cluster's nodes: each has its own.
+_PASSWORD = re.compile(r"//\S*@")
 # Ports, ids, times: what differs from one line of a kind to the next.
 _NUMBERS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{8,}\b|\d+")
 
@@ -34,11 +37,12 @@ class LogSieve(logging.Filter):
         """Whether the record is logged; changed, where it is not our own."""
         if record.name.partition(".")[0] == _OURS:
             return True
-        if record.levelno < logging.WARNING:
+        fault = None if record.exc_info is None or record.exc_info[0] is None else record.exc_info[0].__name__
+        if record.levelno < logging.WARNING or fault == _NOISE:
             return False
         line = _PASSWORD.sub("//***@", " ".join(record.getMessage().split()))[:LINE_LIMIT]
-        if record.exc_info is not None and record.exc_info[0] is not None:
-            line += f" ({record.exc_info[0].__name__})"
+        if fault is not None:
+            line += f" ({fault})"
         record.msg, record.args, record.exc_info, record.exc_text = f"{record.name}: {line}", (), None, None
         return self._is_news(record.name, _NUMBERS.sub("#", record.msg), time.monotonic())
 

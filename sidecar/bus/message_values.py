@@ -5,18 +5,19 @@ from typing import Any
 
 from sidecar.bus.link_end import is_document
 
-# A host's offer takes about 700 bytes, its summary 1,000.
+# A host's offer takes about 700 bytes, its summary 1,000. Of summaries a whole fleet's are held at once.
 DOCUMENT_LIMIT_BYTES = 64 * 1024
+SUMMARY_LIMIT_BYTES = 16 * 1024
 # A hostname's, as libvirt and the kernel have them, and more.
 NAME_LIMIT = 255
 # An id's or a token's, which are other hosts' own.
 TOKEN_LIMIT = 64
 
 
-def read_document(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def read_document(values: Mapping[str, Any], key: str, limit_bytes: int = DOCUMENT_LIMIT_BYTES) -> Mapping[str, Any]:
     """A JSON object that the link carries. Raises ``ValueError``: it is none, or too large."""
     found = values.get(key)
-    if not is_document(found, DOCUMENT_LIMIT_BYTES):
+    if not is_document(found, limit_bytes):
         raise ValueError(f"{key} is no JSON object, or too large")
     document: Mapping[str, Any] = found  # type: ignore[assignment]  # it is one
     return document

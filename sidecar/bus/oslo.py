@@ -29,6 +29,9 @@ READING, ADMIN, FLEET = "sidecar", "sidecar-admin", "sidecar-fleet"
 # The module of the only exception that is made anew from what another host sent.
 REMOTE_ERRORS = ("sidecar.api.problems",)
 
+# In the context of a call: the unix time at which the caller gives up. What changes something is not begun later.
+EXPIRES = "expires"
+
 _RABBIT = "oslo_messaging_rabbit"
 
 # Options whose defaults do not fit, each for its reason; ``[bus.oslo_messaging_rabbit]`` goes before them.
@@ -39,6 +42,7 @@ _RABBIT_DEFAULTS: Mapping[str, Any] = {
     "rabbit_interval_max": 5,  # seconds between attempts: the broker's return is noticed at once
     "kombu_missing_consumer_retry_timeout": 5,
     "rpc_conn_pool_size": 8,
+    "rabbit_qos_prefetch_count": 16,  # what is more waits at the broker, and not in this process's memory
 }
 # Threads that serve calls, in each server.
 POOL_SIZE = 16

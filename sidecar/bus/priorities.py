@@ -8,6 +8,7 @@
 ``sidecar.refusal``                     somebody wanted to send what the guest does not know
 ``sidecar.channel``                     it is lost or absent, or has one of the reasons in ``TROUBLES``
 ``sidecar.daemon.libvirt-lost``         nothing is seen of the guests until libvirt is back
+``sidecar.daemon.missed``               without a number: the daemon was started anew, and perhaps nothing is lost
 ``sidecar.daemon.cap-changed``          and is lower now: guests do without something from now on
 ======================================  ==========================================================================
 
@@ -15,7 +16,7 @@
 ``error``: a human must see it
 ------------------------------------------------------------------------------------------------------------------
 ``sidecar.channel``                     with a reason in ``THREATS``
-``sidecar.daemon.missed``               the daemon had more to tell than the bus process took; this is lost
+``sidecar.daemon.missed``               with the number of events that the bus process was too slow for; they are lost
 ``sidecar.daemon.dropped``              the outbox was full for too long; this is lost
 ``sidecar.daemon.outbox-broken``        what was waiting is lost, or stands in a file that was set aside
 ======================================  ==========================================================================
@@ -55,7 +56,6 @@ _ENDED_STATES = frozenset({"lost", "absent"})
 
 _BY_WHAT: Mapping[str, Priority] = {
     "libvirt-lost": Priority.WARN,
-    "missed": Priority.ERROR,
     Told.DROPPED: Priority.ERROR,
     Told.OUTBOX_BROKEN: Priority.ERROR,
 }
@@ -94,6 +94,8 @@ def _judge_daemon(what: str, document: Mapping[str, Any]) -> Priority:
     if what == "cap-changed":
         old, new = _parse_version(document.get("old")), _parse_version(document.get("new"))
         return Priority.WARN if old is None or new is None or new < old else Priority.INFO
+    if what == "missed":
+        return Priority.WARN if document.get("missed") is None else Priority.ERROR
     return _BY_WHAT.get(what, Priority.INFO)
 
 

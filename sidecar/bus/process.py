@@ -63,7 +63,7 @@ def main() -> int:
         if begin is None:
             return 0
         process = BusProcess(link, begin["hostname"], ApiVersion.parse(begin["version"]), begin["section"])
-        logging.getLogger().setLevel(str(begin.get("log_level", "info")).upper())
+        _set_level(begin.get("log_level", "info"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         logger.error("the daemon's beginning is none: %s", type(error).__name__)
         return 2
@@ -95,7 +95,8 @@ class BusProcess:
         self._status.start()
         return self._link.run(
             {
-                Word.OFFER: lambda values: self._talk.change_offer(values["offer"]),
+                Word.OFFER: lambda values: self._talk.change_offer(values["offer"], announce=values["announce"]),
+                Word.LEVEL: lambda values: _set_level(values["level"]),
                 Word.EVENT: lambda values: self._publisher.append(values["event"]),
                 Word.ASK: self._asks.receive,
             }
@@ -134,9 +135,10 @@ class BusProcess:
         return Caller(oslo.READING, self._section["url"], self._options)
 
     def _cast(self, cast: Cast) -> None:
-        """Say something to the fleet; waits for the broker for as long as it takes."""
+        """Say something to the fleet; waits for the broker for as long as it takes, or else tries once."""
         target = oslo.make_target(oslo.FLEET, cast.server, str(FLEET_VERSION), fanout=cast.server is None)
-        oslo_messaging.get_rpc_client(self._find_transport(), target).cast({}, cast.method, **cast.values)
+        client = oslo_messaging.get_rpc_client(self._find_transport(), target, retry=None if cast.patient else 0)
+        client.cast({}, cast.method, **cast.values)
 
     def _summarize(self) -> Any:
         return self._link.call("summary", {}, str(OPERATIONS["summary"].since), SUMMARY_S)
@@ -150,6 +152,10 @@ def _take_link() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return incoming, outgoing
+
+
+def _set_level(level: object) -> None:
+    logging.getLogger().setLevel(str(level).upper())
 
 
 def _limit_memory() -> None:

@@ -1,5 +1,6 @@
 """What was said to every host, until it has come back to ourselves, and the hosts have answered."""
 
+import json
 import secrets
 import threading
 import time
@@ -9,6 +10,8 @@ from typing import Any
 
 # As many as a fleet has hosts.
 ANSWERS_LIMIT = 16_384
+# Of all answers in a round, as JSON: twice of what those take. Half of what the link carries in a line.
+ANSWERS_LIMIT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -17,12 +20,23 @@ class _Round:
 
     expected: frozenset[str]
     answers: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    total_bytes: int = 0
     echoed: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is waited for."""
         return self.echoed and self.expected <= self.answers.keys()
+
+    def take(self, hostname: str, answer: Any, size_bytes: int) -> bool:
+        """Keep an answer, in place of an earlier one; whether there was room."""
+        total_bytes = self.total_bytes - self.sizes.get(hostname, 0) + size_bytes
+        is_full = hostname not in self.answers and len(self.answers) >= ANSWERS_LIMIT
+        if is_full or total_bytes > ANSWERS_LIMIT_BYTES:
+            return False
+        self.answers[hostname], self.sizes[hostname], self.total_bytes = answer, size_bytes, total_bytes
+        return True
 
 
 class Rounds:
@@ -48,11 +62,11 @@ class Rounds:
                 self._changed.notify_all()
 
     def receive_answer(self, number: str, hostname: str, answer: Any) -> None:
-        """A host answered; what belongs to no round is too late."""
+        """A host answered; what belongs to no round is too late, and what is too much counts as no answer."""
+        size_bytes = len(json.dumps(answer))
         with self._changed:
             found = self._rounds.get(number)
-            if found is not None and len(found.answers) < ANSWERS_LIMIT:
-                found.answers[hostname] = answer
+            if found is not None and found.take(hostname, answer, size_bytes):
                 self._changed.notify_all()
 
     def finish(self, number: str, timeout_s: float) -> list[Any]:

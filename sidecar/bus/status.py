@@ -1,6 +1,5 @@
-"""Tells the daemon how the bus does, whenever that changes, but not all the time."""
+"""Tells the daemon how the bus does: when that changes, but not all the time, and else often enough to be alive."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -8,12 +7,12 @@ from dataclasses import asdict
 
 from sidecar.api.link import BusStatus, Word
 
-logger = logging.getLogger(__name__)
-
 # Between two words: an outbox that is emptied changes a thousand times a second.
 APART_S = 0.5
 # That nothing comes back any more, nobody says: it is looked at.
 LOOK_S = 5.0
+# Who says nothing for longer is taken for one that hangs.
+AGAIN_S = 10.0
 
 
 class StatusTeller:
@@ -22,9 +21,11 @@ class StatusTeller:
     def __init__(self, measure: Callable[[], BusStatus], tell: Callable[..., None]) -> None:
         self._measure, self._tell = measure, tell
         self._changed = threading.Event()
+        self._told: BusStatus | None = None
+        self._told_at = float("-inf")
 
     def start(self) -> None:
-        """Tell it now, and then whenever it changes."""
+        """Tell it now, and then as long as the process lives."""
         threading.Thread(target=self._run, name="status", daemon=True).start()
 
     def change(self) -> None:
@@ -32,21 +33,20 @@ class StatusTeller:
         self._changed.set()
 
     def _run(self) -> None:
-        told: BusStatus | None = None
         while True:
-            self._changed.clear()
-            status = self._measure()
-            if status != told:
-                _log_connection(told, status)
-                self._tell(Word.STATUS, **asdict(status))
-                told = status
+            try:
+                self._look()
+                self._changed.wait(LOOK_S)
+            except Exception:
+                # No memory, or no thread: not even for a line of the log. What stays so ends in silence, and that in
+                # another process.
                 time.sleep(APART_S)
-            self._changed.wait(LOOK_S)
 
-
-def _log_connection(old: BusStatus | None, new: BusStatus) -> None:
-    was_connected = old is not None and old.connected
-    if new.connected and not was_connected:
-        logger.info("connected to the message bus")
-    elif was_connected and not new.connected:
-        logger.warning("the connection to the message bus is lost")
+    def _look(self) -> None:
+        self._changed.clear()
+        status = self._measure()
+        # At the next look it would be too late.
+        if status != self._told or time.monotonic() - self._told_at >= AGAIN_S - LOOK_S:
+            self._tell(Word.STATUS, **asdict(status))
+            self._told, self._told_at = status, time.monotonic()
+            time.sleep(APART_S)

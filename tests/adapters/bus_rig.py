@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -145,6 +147,13 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 # nobody tells us
             await asyncio.sleep(0.001)
+
+
+async def halt(pid: int) -> None:
+    """Stop a process; on another core it goes on for a moment after the signal was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    await until(lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T")
 
 
 @pytest.fixture(autouse=True)

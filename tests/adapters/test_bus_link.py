@@ -3,17 +3,19 @@
 import asyncio
 import os
 import signal
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sidecar.adapters import bus_link, bus_process
+from sidecar.adapters import bus_link, bus_process, bus_watch
 from sidecar.adapters.bus_link import CALLS_LIMIT
 from sidecar.api.events import EventType
 from sidecar.api.link import Word, render_line
 from sidecar.api.problems import ProblemError
 from sidecar.errors import BusDownError
-from tests.adapters.bus_rig import BEGINNING, BusRig, Puppet, hear_numbers, impatience, rig, tell, until  # noqa: F401
+from tests.adapters.bus_rig import BEGINNING, BusRig, Puppet, halt, hear_numbers, impatience, rig, tell, until  # noqa: F401
 
 pytestmark = pytest.mark.thorough
 
@@ -39,12 +41,44 @@ async def test_the_first_words(rig: BusRig) -> None:
     for _ in range(3):
         word, values = await puppet.hear_any()
         heard[word].append(values)
-    assert heard[Word.OFFER] == [{"offer": {"hostname": "beta"}}]
+    assert heard[Word.OFFER] == [{"offer": {"hostname": "beta"}, "announce": True}]
     assert [values["event"]["number"] for values in heard[Word.EVENT]] == [1, 2]
     tell(rig, 3, 3)
     assert await hear_numbers(puppet, 1) == [3]
     rig.bus.announce({"hostname": "beta", "new": True})
-    assert await puppet.hear(Word.OFFER) == {"offer": {"hostname": "beta", "new": True}}
+    assert await puppet.hear(Word.OFFER) == {"offer": {"hostname": "beta", "new": True}, "announce": True}
+
+
+async def test_an_offer_that_only_who_asks_is_to_know(rig: BusRig) -> None:
+    puppet = await rig.begun()
+    rig.bus.announce({"number": 1})
+    assert await puppet.hear(Word.OFFER) == {"offer": {"number": 1}, "announce": True}
+    rig.bus.announce({"number": 2}, silently=True)
+    assert await puppet.hear(Word.OFFER) == {"offer": {"number": 2}, "announce": False}
+    # One that all are to know may be followed by the other kind before it is told.
+    rig.bus.announce({"number": 3})
+    rig.bus.announce({"number": 4}, silently=True)
+    assert await puppet.hear(Word.OFFER) == {"offer": {"number": 4}, "announce": True}
+    rig.bus.announce({"number": 5}, silently=True)
+    assert await puppet.hear(Word.OFFER) == {"offer": {"number": 5}, "announce": False}
+
+
+async def test_another_level_of_the_log_is_a_word(rig: BusRig) -> None:
+    puppet = await rig.begun()
+    pid = rig.bus.pid
+    rig.bus.begin(replace(BEGINNING, log_level="debug"))
+    assert await puppet.hear(Word.LEVEL) == {"level": "debug"}
+    rig.bus.begin(replace(BEGINNING, log_level="debug"))
+    tell(rig, 1, 1)
+    assert await hear_numbers(puppet, 1) == [1]
+    assert rig.bus.pid == pid
+    puppet.die()
+    # The next one begins as the first did, and is told the rest.
+    second = await rig.puppet()
+    await second.hear(Word.BEGIN)
+    await second.say(Word.READY, after=None)
+    words = [await second.hear_any() for _ in range(2)]
+    assert (Word.LEVEL, {"level": "debug"}) in words
 
 
 async def test_news(rig: BusRig) -> None:
@@ -84,6 +118,22 @@ class TestCalls:
         await puppet.say(Word.CALL, id=3, operation="show", arguments={"domain": "vm1"}, version="1.1")
         assert await puppet.hear(Word.ANSWER) == {"id": 3, "result": {"done": True}}
         assert rig.calls == [("show", {"domain": "vm1"}, "1.1")]
+
+    @pytest.mark.parametrize("operation", ["send", "renegotiate", "fleet_forget"])
+    async def test_what_changes_something_is_not_begun_too_late(self, rig: BusRig, operation: str) -> None:
+        """As when the daemon stood still meanwhile."""
+        puppet = await rig.begun()
+        call = {"operation": operation, "arguments": {}, "version": "1.3"}
+        await puppet.say(Word.CALL, id=3, **call, deadline=time.monotonic() - 0.5)
+        heard = await puppet.hear(Word.ANSWER)
+        assert (heard["id"], heard["problem"]["code"]) == (3, "too-slow")
+        assert "nothing was done" in heard["problem"]["detail"]
+        assert rig.calls == []
+        await puppet.say(Word.CALL, id=4, **call, deadline=time.monotonic() + 60.0)
+        assert "result" in await puppet.hear(Word.ANSWER)
+        await puppet.say(Word.CALL, id=5, **{**call, "operation": "show"}, deadline=time.monotonic() - 0.5)
+        assert "result" in await puppet.hear(Word.ANSWER)
+        assert len(rig.calls) == 2
 
     async def test_a_problem(self, rig: BusRig) -> None:
         puppet = await rig.begun()
@@ -217,7 +267,7 @@ class TestFaults:
 
     async def test_one_that_hangs_costs_no_memory_and_misses_what_the_log_forgot(self, rig: BusRig) -> None:
         puppet = await rig.begun()
-        os.kill(rig.bus.pid, signal.SIGSTOP)
+        await halt(rig.bus.pid)
         # More than pipe and process take in between them.
         for _ in range(MANY):
             rig.events.publish(EventType.DAEMON, what="reloaded", filler="x" * 1000)
@@ -237,7 +287,7 @@ class TestFaults:
     async def test_nobody_asks_one_that_is_backed_up(self, rig: BusRig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bus_link, "BACKLOG_LIMIT_BYTES", 1000)
         await rig.begun()
-        os.kill(rig.bus.pid, signal.SIGSTOP)
+        await halt(rig.bus.pid)
         rig.bus.announce({"filler": "x" * 200_000})
         for _ in range(10):
             await asyncio.sleep(0)
@@ -249,9 +299,27 @@ class TestFaults:
     ) -> None:
         monkeypatch.setattr(bus_link, "HANG_S", 0.05)
         await rig.begun()
-        os.kill(rig.bus.pid, signal.SIGSTOP)
+        await halt(rig.bus.pid)
         rig.bus.announce({"filler": "x" * 200_000})
         await until(lambda: not rig.bus.connected)
         monkeypatch.undo()
         await rig.begun()
         assert "it read nothing for" in caplog.text
+
+    async def test_one_that_hangs_and_has_nothing_to_read(
+        self, rig: BusRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(bus_watch, "LOOK_S", 0.05)
+        await rig.begun()
+        first = rig.bus.pid
+        await halt(first)
+        await until(lambda: not rig.bus.connected)
+        assert rig.bus.pid == first
+        assert not rig.tally.bus_connected
+        await until(lambda: rig.bus.pid != first)
+        monkeypatch.undo()
+        await rig.begun()
+        assert rig.bus.pid != first
+        assert [status.connected for status in rig.statuses] == [True, False, True]
+        assert "it did not say how it does for" in caplog.text
+        assert caplog.text.count("the message bus is not connected any more") == 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sidecar.adapters import bus_questions
+from sidecar.adapters import bus_process, bus_questions
 from sidecar.api.link import Word
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.errors import BusDownError, HostSilentError
@@ -78,6 +78,25 @@ async def test_a_process_that_dies_answers_no_more(rig: BusRig) -> None:
     puppet.die()
     with pytest.raises(BusDownError, match="has ended"):
         await asked
+
+
+async def test_nobody_knows_what_became_of_a_forgetting_without_an_answer(
+    rig: BusRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_questions, "MARGIN_S", 0.01)
+    monkeypatch.setattr(bus_process, "FORGET_S", 0.01)
+    puppet = await rig.begun()
+    with pytest.raises(ProblemError, match="nobody knows") as caught:
+        await rig.bus.forget("alpha")
+    assert caught.value.problem.code == ProblemCode.OUTCOME_UNKNOWN
+    await puppet.hear(Word.ASK)
+    monkeypatch.undo()
+    asked = asyncio.create_task(rig.bus.forget("alpha"))
+    await puppet.hear(Word.ASK)
+    puppet.die()
+    with pytest.raises(ProblemError, match="has ended") as caught:
+        await asked
+    assert caught.value.problem.code == ProblemCode.OUTCOME_UNKNOWN
 
 
 async def test_not_too_many(rig: BusRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class BusRig:
     def begin(self, offer: Mapping[str, Any] | None = None) -> None:
         """What the daemon says first; returns when the process is ready."""
         self.say("begin", hostname=self.hostname, version="1.3", section=self._section)
-        self.say("offer", offer=offer or make_offer(self.hostname))
+        self.say("offer", offer=offer or make_offer(self.hostname), announce=True)
         self.wait(lambda: self.heard(Word.READY), "ready")
 
     def say(self, word: str, **values: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.broker import Permissions
 
-HOST, READER = "sidecar-host", "sidecar-reader"
+HOST, READER, LISTENER = "sidecar-host", "sidecar-reader", "sidecar-listener"
 ADMIN_HOST, ADMIN = "sidecar-admin-host", "sidecar-admin"
 ADMIN_VHOST = "sidecar-admin"
 

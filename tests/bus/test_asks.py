@@ -24,6 +24,8 @@ class Bus:
         self.probes: list[str] = []
         self.calls: list[Any] = []
         self.act: Callable[[], Any] = lambda: "result"
+        self.connects_within_s: list[float] = []
+        self.connect_fault: Exception | None = None
 
     def begin_probe(self) -> str:
         self.probes.append("p")
@@ -40,6 +42,11 @@ class Bus:
     def collect(self, expected: Collection[str], timeout_s: float) -> list[Any]:
         self.calls.append(("collect", expected, timeout_s))
         return [self.act()]
+
+    def connect(self, within_s: float) -> None:
+        self.connects_within_s.append(within_s)
+        if self.connect_fault is not None:
+            raise self.connect_fault
 
     def call(self, hostname: str, version: str, operation: str, arguments: Mapping[str, Any], timeout_s: float) -> Any:
         self.calls.append((hostname, version, operation, arguments, timeout_s))
@@ -80,8 +87,19 @@ def bus() -> Bus:
 
 def test_calls_with_the_version_that_the_operation_needs(bus: Bus) -> None:
     assert Desk(bus).call() == {"id": 7, "result": "result"}
-    assert bus.calls == [("beta", "1.2", "preflight", {"domain": "vm1"}, 5.0)]
+    ((*values, timeout_s),) = bus.calls
+    assert values == ["beta", "1.2", "preflight", {"domain": "vm1"}]
+    assert 0.0 < timeout_s <= 5.0
     assert bus.probes == []
+
+
+def test_nothing_is_sent_while_there_is_no_way_to_the_broker(bus: Bus) -> None:
+    bus.connect_fault = BusDownError("no answer within 2 s")
+    problem = Desk(bus).ask(what="call", host="beta", operation="host", arguments={}, timeout_s=2.0)["problem"]
+    assert problem["code"] == ProblemCode.BUS_UNAVAILABLE
+    assert "no answer within 2 s" in problem["detail"]
+    assert bus.connects_within_s == [2.0]
+    assert (bus.calls, bus.probes) == ([], [])
 
 
 def test_collects_and_has_forgotten(bus: Bus) -> None:
@@ -100,10 +118,18 @@ def test_nothing_is_tried_without_a_connection(bus: Bus, values: dict[str, Any])
     assert bus.calls == []
 
 
-@pytest.mark.parametrize("values", [{"what": "collect", "expected": []}, {"what": "forget", "hostname": "x"}])
-def test_a_broker_that_hangs(bus: Bus, values: dict[str, Any]) -> None:
-    bus.act = fail_with(TimeoutError("hangs"))
-    assert Desk(bus).ask(**values)["problem"]["code"] == ProblemCode.BUS_UNAVAILABLE
+@pytest.mark.parametrize(
+    ("values", "error", "code"),
+    [
+        ({"what": "collect", "expected": []}, TimeoutError("hangs"), ProblemCode.BUS_UNAVAILABLE),
+        ({"what": "collect", "expected": []}, BusDownError("full"), ProblemCode.BUS_UNAVAILABLE),
+        ({"what": "forget", "hostname": "x"}, TimeoutError("hangs"), ProblemCode.OUTCOME_UNKNOWN),
+        ({"what": "forget", "hostname": "x"}, BusDownError("full"), ProblemCode.BUS_UNAVAILABLE),
+    ],
+)
+def test_a_broker_that_hangs(bus: Bus, values: dict[str, Any], error: Exception, code: ProblemCode) -> None:
+    bus.act = fail_with(error)
+    assert Desk(bus).ask(**values)["problem"]["code"] == code
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def test_what_the_other_end_raised_has_a_code(one: Caller, calls: dict[str, Any]
     assert caught.value.problem.code == code
 
 
+def test_a_fault_of_another_kind_leaves_a_change_open(one: Caller, calls: dict[str, Any]) -> None:
+    calls["act"] = raise_(RemoteError("MemoryError", "", []))
+    for operation, code in (("host", "internal"), ("send", "outcome-unknown")):
+        with pytest.raises(ProblemError) as caught:
+            one.call("beta", "1.0", operation, {}, 5.0)
+        assert caught.value.problem.code == code
+
+
 def test_a_call_that_hangs_is_given_up(one: Caller, calls: dict[str, Any]) -> None:
     ended = threading.Event()
     calls["act"] = ended.wait
@@ -142,6 +150,8 @@ class TestConnect:
             with pytest.raises(BusDownError, match=r"no connection to the message broker: no answer within 0\.1 s"):
                 one.connect()
         assert calls["made"] == 1
+        with pytest.raises(BusDownError, match=r"no answer within 0\.05 s"):
+            one.connect(0.05)
         monkeypatch.setattr(caller, "CONNECT_S", 5.0)
         ended.set()
         one.connect()

@@ -88,6 +88,26 @@ def test_announces_a_change_until_it_hears_that(settled: FleetAgenda) -> None:
     assert announce(OTHER) not in settled.take_due(30.0)
 
 
+def test_what_is_not_to_be_announced_is_what_who_asks_hears(settled: FleetAgenda) -> None:
+    settled.change_offer(OTHER, 1.0, announce=False)
+    assert settled.take_due(1.0) == []
+    settled.receive_greeting("beta", "b", 2.0)
+    assert settled.take_due(2.0) == [announce(OTHER, server="beta", token="b")]
+    # And what is said to all later.
+    later = REFRESH_FIRST_S
+    assert announce(OTHER) in settled.take_due(later)
+    settled.receive_own_announcement(OTHER, None, later)
+    assert announce(OTHER) not in settled.take_due(later + REPEAT_S)
+
+
+def test_an_announcement_that_comes_back_is_not_repeated_for_what_nobody_was_to_be_told(settled: FleetAgenda) -> None:
+    settled.change_offer(OTHER, 1.0)
+    assert settled.take_due(1.0) == [announce(OTHER)]
+    settled.change_offer(OFFER, 1.1, announce=False)
+    settled.receive_own_announcement(OTHER, None, 1.2)
+    assert announce(OFFER) not in settled.take_due(1.0 + REPEAT_S)
+
+
 def test_the_same_offer_is_said_again(settled: FleetAgenda) -> None:
     settled.change_offer(dict(OFFER), 1.0)
     assert settled.take_due(1.0) == [announce()]

@@ -14,6 +14,7 @@ from sidecar.bus import fleet_agenda, fleet_talk
 from sidecar.bus.fleet_agenda import Cast
 from sidecar.bus.fleet_talk import METHODS, FleetTalk
 from sidecar.bus.message_values import DOCUMENT_LIMIT_BYTES
+from sidecar.errors import BusDownError
 from tests.bus.bus_rig import make_offer, make_summary
 from tests.lab.waiting import wait_for
 
@@ -122,6 +123,27 @@ def test_a_host_without_a_summary_does_not_answer(alpha: Station, beta: Station,
     assert alpha.talk.collect(["beta"], LIMIT_S) == [make_summary("beta")]
 
 
+@pytest.mark.parametrize("code", [ProblemCode.UNSUPPORTED_VERSION, ProblemCode.UNKNOWN_OPERATION])
+def test_a_host_that_knows_no_summaries_says_what_it_offers(alpha: Station, beta: Station, code: str) -> None:
+    def refuse() -> Any:
+        raise ProblemError(code, "1.3")
+
+    beta.summarize = refuse
+    wanted = {"host": make_offer("beta"), "guests": None, "oldest": {}}
+    assert alpha.talk.collect(["beta"], LIMIT_S) == [wanted]
+
+
+def test_what_is_not_announced_is_told_who_greets(ether: Ether, alpha: Station, beta: Station) -> None:
+    alpha.wait(alpha.seen)
+    beta.talk.change_offer(make_offer("beta", daemon="2"), announce=False)
+    gamma = Station(ether, "gamma").start()
+    gamma.wait(lambda: make_offer("beta", daemon="2") in gamma.seen())
+    assert alpha.seen()[0] == make_offer("beta")
+    assert {"offer": make_offer("beta", daemon="2"), "answer_to": None, "token": None} not in [
+        cast.values for _, cast in ether.casts
+    ]
+
+
 def test_a_daemon_is_not_asked_for_every_collection(alpha: Station, beta: Station) -> None:
     asked = []
 
@@ -163,14 +185,35 @@ def test_a_broker_that_hangs_costs_no_more_than_the_time(ether: Ether, alpha: St
     with pytest.raises(TimeoutError):
         alpha.talk.collect([], 0.05)
     for _ in range(2 * fleet_talk.QUEUE_LIMIT):  # nothing piles up
-        with pytest.raises(TimeoutError):
+        with pytest.raises((TimeoutError, BusDownError)):
             alpha.talk.forget("beta", 0.0)
+    # What does not even wait was not said, and is not going to be.
+    with pytest.raises(BusDownError, match="nothing was asked"):
+        alpha.talk.forget("beta", LIMIT_S)
+    with pytest.raises(BusDownError):
+        alpha.talk.collect([], LIMIT_S)
+    assert alpha.talk._rounds._rounds.keys() == {probe}
     assert not alpha.talk.end_probe(probe)
     ether.gate.set()
     wait_for(lambda: alpha.talk._casts.empty(), LIMIT_S, "everything to be said")
     alpha.talk.forget("gamma", LIMIT_S)
-    # What was given up meanwhile is not said any more, but for what was under way.
+    # What was given up meanwhile is not said any more.
     assert alpha.forgotten() == ["gamma"]
+
+
+def test_what_was_given_up_is_not_said_when_the_broker_is_back(ether: Ether, alpha: Station) -> None:
+    ether.gate.clear()
+    with pytest.raises(TimeoutError):
+        alpha.talk.forget("beta", 0.05)  # its thread waits for the broker now
+    ether.gate.set()
+    alpha.talk.forget("gamma", LIMIT_S)
+    assert [cast.values["hostname"] for _, cast in ether.casts if cast.method == "forget"] == ["gamma"]
+
+
+def test_what_must_not_be_late_is_tried_once_each_time(ether: Ether, alpha: Station) -> None:
+    alpha.talk.forget("gamma", LIMIT_S)
+    alpha.talk.collect([], LIMIT_S)
+    assert {cast.method for _, cast in ether.casts if not cast.patient} == {"forget", "collect"}
 
 
 def test_a_probe_comes_back_where_the_broker_does_its_work(ether: Ether, alpha: Station) -> None:

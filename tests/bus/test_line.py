@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sidecar.api.operations import OPERATIONS
 from sidecar.api.problems import ProblemError
 from sidecar.bus import caller, line
 from sidecar.bus.caller import Caller
+from sidecar.bus.endpoints import SKEW_S
 from sidecar.bus.line import BusAccess, BusLine
 from sidecar.client import Client, request
 from sidecar.errors import DaemonUnreachableError, VersionCapError
@@ -123,6 +125,69 @@ def test_an_answer_of_another_shape(beta: FarHost, client: Client) -> None:
     with pytest.raises(ProblemError, match="nobody knows") as caught:
         client.send("vm1", "m")
     assert caught.value.problem.code == "bad-reply"
+
+
+class TestWait:
+    """A host grants only so long at a time."""
+
+    PROBLEMS = ({"code": "not-in-time", "detail": "not yet"}, {"code": "domain-not-found", "detail": "not here"})
+
+    @pytest.fixture(autouse=True)
+    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(line, "POLL_S", 0.2)
+
+    @pytest.mark.parametrize("problem", PROBLEMS)
+    def test_it_is_asked_again(self, beta: FarHost, client: Client, problem: Any) -> None:
+        def answer(call: Any) -> dict[str, Any]:
+            if len(beta.calls) > 2:
+                return {"result": call["arguments"]}
+            threading.Event().wait(line.POLL_S)  # as the host does
+            return {"problem": problem}
+
+        beta.answer = answer
+        assert client.documents.request("wait", domain="vm1", timeout=60.0) == {"domain": "vm1", "timeout": line.POLL_S}
+        assert len(beta.calls) == 3
+
+    @pytest.mark.parametrize("problem", PROBLEMS)
+    def test_until_its_own_time_is_over(self, beta: FarHost, client: Client, problem: Any) -> None:
+        def answer(call: Any) -> dict[str, Any]:
+            threading.Event().wait(call["arguments"]["timeout"])
+            return {"problem": problem}
+
+        beta.answer = answer
+        begun = time.monotonic()
+        with pytest.raises(ProblemError, match=problem["detail"]):
+            client.documents.request("wait", domain="vm1", timeout=1.0)
+        assert time.monotonic() - begun > 0.8
+        assert 2 <= len(beta.calls) <= 6
+
+    @pytest.mark.parametrize("problem", [*PROBLEMS, {"code": "channel-not-found", "detail": "none"}])
+    def test_a_refusal_is_not_repeated(
+        self, beta: FarHost, client: Client, problem: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(line, "POLL_S", 20.0)
+        beta.answer = lambda call: {"problem": problem}
+        with pytest.raises(ProblemError, match=problem["detail"]):
+            client.documents.request("wait", domain="vm1", timeout=60.0)
+        assert [call["arguments"]["timeout"] for call in beta.calls] == [20.0]
+
+
+def test_a_host_that_stood_still_does_not_do_what_nobody_waits_for(
+    beta: FarHost, vhost: BusVhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request, "ANSWER_MARGIN_S", 0.5)
+    quick = Client(line=BusLine("beta", access(vhost)))
+    os.kill(beta.rig.process.pid, signal.SIGSTOP)
+    with pytest.raises(ProblemError, match="nobody knows whether it ran"):
+        quick.send("vm1", "m", timeout_s=0.5)
+    begun = time.monotonic()
+    wait_for(lambda: time.monotonic() - begun > SKEW_S, LIMIT_S, "it to be late for the host, too")
+    os.kill(beta.rig.process.pid, signal.SIGCONT)
+    # What comes after it is served.
+    answer = quick.documents.request("renegotiate", domain="vm1")
+    assert answer["operation"] == "renegotiate"
+    assert [call["operation"] for call in beta.calls] == ["renegotiate"]
+    assert beta.calls[0]["deadline"] > time.monotonic()
 
 
 class TestVersions:

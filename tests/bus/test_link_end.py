@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -119,6 +120,7 @@ def test_answers_find_their_callers_whatever_their_order(pipes: Pipes) -> None:
         "operation": "show",
         "arguments": {"domain": "vm1"},
         "version": "1.3",
+        "deadline": lines["show"]["deadline"],
     }
     pipes.say(
         "answer", id=lines["show"]["id"], problem={"code": "domain-not-found", "detail": "no", "extra": {"a": "b"}}
@@ -139,6 +141,16 @@ def test_an_answer_that_is_late_disturbs_nobody(pipes: Pipes) -> None:
     call = pipes.call("host")
     pipes.say("answer", id=pipes.read()["id"], result=2)
     assert call.result(LIMIT_S) == 2
+
+
+def test_the_daemon_is_told_for_how_long_it_is_waited_for(pipes: Pipes) -> None:
+    before = time.monotonic()
+    pipes.run()
+    call = pipes.call("send", timeout_s=12.0)
+    line = pipes.read()
+    assert before + 12.0 <= line["deadline"] <= time.monotonic() + 12.0
+    pipes.say("answer", id=line["id"], result=1)
+    assert call.result(LIMIT_S) == 1
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,17 @@ def test_their_chatter_is_nobodys(sieve: Sieve, level: int) -> None:
     assert sieve.log("connected", level=level) is None
 
 
+def test_what_comes_once_more_is_no_news(sieve: Sieve) -> None:
+    class DuplicateMessageError(Exception):
+        pass
+
+    try:
+        raise DuplicateMessageError
+    except DuplicateMessageError:
+        assert sieve.log("ignoring duplicate message %s", None, name="oslo_messaging._drivers.amqpdriver") is None
+    assert sieve.log("something else", name="oslo_messaging._drivers.amqpdriver")
+
+
 def test_no_passwords_no_tracebacks_and_no_payloads_at_length(sieve: Sieve) -> None:
     try:
         raise KeyError("x")
@@ -64,6 +75,22 @@ def test_no_passwords_no_tracebacks_and_no_payloads_at_length(sieve: Sieve) -> N
     assert "//***@broker" in logged
     assert logged.endswith("(KeyError)")
     assert len(logged) < LINE_LIMIT + 80
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit://u:secret@one:5671,u:secret2@two:5671/v",
+        "rabbit://u:secret@one:5671,u:sec/ret@two:5671,u:se@cret@three/v",
+        "rabbit://u:secret@one,rabbit://u:secret@two",
+    ],
+)
+def test_no_password_of_any_node(sieve: Sieve, url: str) -> None:
+    logged = sieve.log(f"cannot use {url} and more")
+    assert logged is not None
+    assert not {"secret", "sec", "ret"} & set(logged.replace("/", "@").replace(":", "@").split("@"))
+    assert "secret" not in logged
+    assert logged.endswith("and more")
 
 
 def test_kinds_are_bounded(sieve: Sieve) -> None:

@@ -37,3 +37,9 @@ def test_refuses_what_is_no_text(value: Any) -> None:
             read({"key": value}, "key")
     with pytest.raises(ValueError, match="at most 64"):
         read_token({"key": "x" * (TOKEN_LIMIT + 1)}, "key")
+
+
+def test_a_document_may_have_less() -> None:
+    assert read_document({"offer": {"a": "x"}}, "offer", 20) == {"a": "x"}
+    with pytest.raises(ValueError, match="too large"):
+        read_document({"offer": {"a": "x" * 20}}, "offer", 20)

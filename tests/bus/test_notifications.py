@@ -14,7 +14,7 @@ from sidecar.bus.outbox import Outbox
 from sidecar.bus.publisher import Publisher
 from tests.bus.conftest import BusVhost
 from tests.bus.notification_queue import Notification, delete_queue, open_channel, take_all
-from tests.bus.permissions import HOST, READER
+from tests.bus.permissions import HOST, LISTENER
 
 TIMEOUT_S = 90.0
 EVENTS = 500
@@ -193,7 +193,7 @@ def test_a_queue_of_another_kind_keeps_the_events_until_it_is_gone(
 def test_a_user_without_permission_keeps_the_events_until_he_has_it(
     vhost: BusVhost, make_sender: Callable[..., Sender], caplog: pytest.LogCaptureFixture
 ) -> None:
-    sender = make_sender(vhost.url(READER))
+    sender = make_sender(vhost.url(LISTENER))
     sender.append(range(10))
     wait_for_line(caplog, "ACCESS_REFUSED")
     assert sender.publisher.status().waiting == 10

@@ -16,7 +16,7 @@ from sidecar.bus.publisher import NotTakenError
 from sidecar.errors import ConfigurationError
 from tests.bus.conftest import BusVhost
 from tests.bus.notification_queue import delete_queue, open_channel, take_all
-from tests.bus.permissions import HOST, READER
+from tests.bus.permissions import HOST, LISTENER
 
 # isort: split
 # After ``oslo``, which says how it is imported.
@@ -214,7 +214,7 @@ def test_a_listener_of_oslo_messaging_receives_it(vhost: BusVhost, priority: Pri
         send(notifier, priority=priority)
         send(notifier, {**EVENT, "id": "19aa-8"}, priority)
     endpoint = Endpoint()
-    transport = oslo.make_notification_transport(vhost.url(READER), {})
+    transport = oslo.make_notification_transport(vhost.url(LISTENER), {})
     target = oslo_messaging.Target(exchange=EXCHANGE, topic="notifications")
     listener = oslo_messaging.get_notification_listener(transport, [target], [endpoint])
     listener.start()
@@ -310,7 +310,7 @@ def test_a_queue_that_refuses_is_told(vhost: BusVhost) -> None:
 
 def test_a_user_without_permission_is_told(vhost: BusVhost, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "sidecar")
-    with connect(vhost, READER) as notifier, pytest.raises(NotTakenError, match="ACCESS_REFUSED"):
+    with connect(vhost, LISTENER) as notifier, pytest.raises(NotTakenError, match="ACCESS_REFUSED"):
         send(notifier)
     assert "swordfish" not in caplog.text
 

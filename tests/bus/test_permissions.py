@@ -15,7 +15,7 @@ from sidecar.bus.oslo import ADMIN, FLEET, READING, make_notification_transport,
 from sidecar.bus.priorities import Priority
 from tests.bus.conftest import BusVhost
 from tests.bus.permissions import ADMIN as ADMIN_USER
-from tests.bus.permissions import ADMIN_HOST, HOST, READER
+from tests.bus.permissions import ADMIN_HOST, HOST, LISTENER, READER
 
 TIMEOUT_S = 10.0
 
@@ -43,6 +43,20 @@ REFUSED = [
     (READER, "read", "sidecar-fleet.alpha"),
     (READER, "delete queue", "sidecar.alpha"),
     (READER, "declare queue", "sidecar.beta"),
+    (READER, "declare exchange", "notifications.x"),
+    (READER, "declare exchange", "sidecar-notifications"),
+    (READER, "declare queue", "notifications.info"),
+    (READER, "delete queue", "notifications.info"),
+    (READER, "read", "notifications.info"),
+    (LISTENER, "declare exchange", "sidecar"),
+    (LISTENER, "declare queue", "sidecar.alpha"),
+    (LISTENER, "declare queue", "reply_1"),
+    (LISTENER, "write", "sidecar"),
+    (LISTENER, "write", "sidecar-fleet"),
+    (LISTENER, "write", "sidecar-notifications"),
+    (LISTENER, "write", "amq.default"),
+    (LISTENER, "read", "sidecar.alpha"),
+    (LISTENER, "read", "reply_1"),
     (HOST, "declare exchange", "sidecar-admin"),
     (HOST, "declare queue", "sidecar-admin.alpha"),
     (HOST, "write", "amq.topic"),
@@ -131,8 +145,8 @@ def test_hosts_talk_to_the_fleet_and_hear_it(vhost: BusVhost) -> None:
 
 
 @pytest.mark.parametrize("pool", [None, "notifications.billing"])
-def test_a_reader_reads_the_notifications_of_a_host(vhost: BusVhost, pool: str | None) -> None:
-    transport, served = make_notification_transport(vhost.url(READER), {}), Served()
+def test_a_listener_receives_the_notifications_of_a_host(vhost: BusVhost, pool: str | None) -> None:
+    transport, served = make_notification_transport(vhost.url(LISTENER), {}), Served()
     topics = [oslo_messaging.Target(exchange=EXCHANGE, topic="notifications")]
     listener = oslo_messaging.get_notification_listener(transport, topics, [served], pool=pool)
     listener.start()
@@ -154,15 +168,16 @@ def test_a_host_notifies_before_anybody_reads(vhost: BusVhost) -> None:
     assert vhost.broker.queues(vhost.name) == {"notifications.warn": 1}
 
 
-def test_a_reader_tells_nothing(vhost: BusVhost) -> None:
-    """Neither can it have the queue fed by what it may write to."""
+@pytest.mark.parametrize("user", [READER, LISTENER])
+def test_who_only_reads_or_listens_tells_nothing_by_the_hosts_exchanges(vhost: BusVhost, user: str) -> None:
+    """Neither can it have the queue fed by what the other may write to."""
     with closing(make_notifier(vhost.url(HOST), {}, ["notifications"], "alpha")) as notifier:
         notifier.notify("sidecar.agreed", Priority.INFO, {})
-    with a_channel(vhost.url(READER)) as channel, pytest.raises(amqp.AccessRefused):
+    with a_channel(vhost.url(user)) as channel, pytest.raises(amqp.AccessRefused):
         channel.basic_publish_confirm(amqp.Message("x"), exchange=EXCHANGE, routing_key="notifications.info")
     with (
         serving(vhost.url(HOST), READING),
-        a_channel(vhost.url(READER)) as channel,
+        a_channel(vhost.url(user)) as channel,
         pytest.raises(amqp.AccessRefused),
     ):
         channel.queue_bind("notifications.info", "sidecar", "#")
@@ -180,7 +195,7 @@ def test_nothing_else_is_allowed(vhost: BusVhost, user: str, action: str, name: 
         ACTIONS[action](channel, name)
 
 
-@pytest.mark.parametrize("user", [HOST, READER])
+@pytest.mark.parametrize("user", [HOST, READER, LISTENER])
 def test_the_admin_vhost_is_closed_to_those_who_may_only_read(vhost: BusVhost, user: str) -> None:
     url = vhost.broker.url(user, vhost.admin_name)
     with pytest.raises(amqp.NotAllowed), a_channel(url):

@@ -31,7 +31,7 @@ from sidecar.protocol.states import Reason, State
         ({"type": "daemon", "what": "libvirt-connected"}, "sidecar.daemon.libvirt-connected", "info"),
         ({"type": "daemon", "what": "libvirt-lost"}, "sidecar.daemon.libvirt-lost", "warn"),
         ({"type": "daemon", "what": "missed", "missed": 3}, "sidecar.daemon.missed", "error"),
-        ({"type": "daemon", "what": "missed", "missed": None}, "sidecar.daemon.missed", "error"),
+        ({"type": "daemon", "what": "missed", "missed": None}, "sidecar.daemon.missed", "warn"),
         ({"type": "daemon", "what": "dropped", "dropped": 3}, "sidecar.daemon.dropped", "error"),
         ({"type": "daemon", "what": "outbox-broken"}, "sidecar.daemon.outbox-broken", "error"),
         ({"type": "daemon", "what": "cap-changed", "old": "4", "new": "2"}, "sidecar.daemon.cap-changed", "warn"),

@@ -169,6 +169,24 @@ def test_a_wrong_beginning_is_one_line(tmp_path: Path, line: bytes) -> None:
     rig.end()
 
 
+def test_another_level_of_the_log(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.say("level", level="debug")
+    rig.say("ask", id=1, what="nonsense")
+    assert rig.process.wait(TIMEOUT_S) == 1
+    rig = make_rig("beta")
+    rig.say("level", level="critical")
+    rig.say("ask", id=1, what="nonsense")
+    assert rig.process.wait(TIMEOUT_S) == 1
+    assert "the daemon's line" not in rig.log
+
+
+def test_says_how_it_does_again_and_again(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.wait(lambda: len(rig.heard(Word.STATUS)) > 1, "a second word", 15.0)
+    assert rig.heard(Word.STATUS)[0] == rig.heard(Word.STATUS)[-1]
+
+
 def test_ends_over_what_is_no_word(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.say_raw(b'{"word":"what"}\n')
@@ -278,6 +296,19 @@ def test_a_host_that_does_not_answer(alpha: BusRig, beta: BusRig) -> None:
     assert time.monotonic() - began_at < 6.0
 
 
+def test_a_host_with_an_older_bridge_answers_all_the_same(alpha: BusRig, beta: BusRig) -> None:
+    problem = {"code": "unsupported-version", "detail": "summary needs 1.3", "extra": {}}
+    beta.serve = lambda call: {"problem": problem}
+    wanted = {"host": make_offer("beta"), "guests": None, "oldest": {}}
+    assert alpha.ask("collect", expected=["beta"])["result"] == [wanted]
+
+
+def test_an_offer_that_is_not_announced_is_told_who_comes(make_rig: MakeRig, alpha: BusRig, vhost: BusVhost) -> None:
+    alpha.say("offer", offer=make_offer("alpha", daemon="2"), announce=False)
+    beta = make_rig("beta", vhost.url(HOST))
+    beta.wait(lambda: {"offer": make_offer("alpha", daemon="2")} in beta.heard(Word.SEEN), "alpha's newest offer")
+
+
 def test_tells_events(alpha: BusRig) -> None:
     for number in range(20):
         alpha.say("event", event=make_event(number))
@@ -321,11 +352,14 @@ def test_a_broker_that_hangs(alpha: BusRig, broker: Broker) -> None:
         {"what": "collect", "expected": ["beta"]},
         {"what": "forget", "hostname": "beta"},
     ]
-    for values in asks:
-        assert alpha.ask(**values, timeout_s=1.0)["problem"]["code"] == ProblemCode.BUS_UNAVAILABLE
+    codes = [ProblemCode.BUS_UNAVAILABLE, ProblemCode.BUS_UNAVAILABLE, ProblemCode.OUTCOME_UNKNOWN]
+    for values, code in zip(asks, codes, strict=True):
+        assert alpha.ask(**values, timeout_s=1.0)["problem"]["code"] == code
     assert time.monotonic() - began_at < 3 * 1.5 + 2.0
     broker.resume()
-    wait_for(lambda: "result" in alpha.ask("forget", hostname="beta"), 60.0, "an answer")
+    wait_for(lambda: "result" in alpha.ask("forget", hostname="gamma"), 60.0, "an answer")
+    # Who had given up is not served now.
+    assert {"hostname": "beta"} not in alpha.heard(Word.FORGOTTEN)
 
 
 def test_ends_with_the_daemon_while_the_broker_hangs(alpha: BusRig, broker: Broker) -> None:

@@ -66,3 +66,16 @@ def test_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         rounds.receive_answer(number, name, name)
     rounds.receive_echo(number)
     assert rounds.finish(number, LIMIT_S) == ["beta", "gamma"]
+
+
+def test_the_size_of_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.bus.rounds.ANSWERS_LIMIT_BYTES", 100)
+    rounds = Rounds()
+    number = rounds.begin()
+    rounds.receive_answer(number, "beta", "x" * 60)
+    rounds.receive_answer(number, "gamma", "y" * 60)
+    # One instead of an earlier one is no more.
+    rounds.receive_answer(number, "beta", "z" * 60)
+    rounds.receive_answer(number, "delta", "d")
+    rounds.receive_echo(number)
+    assert rounds.finish(number, LIMIT_S) == ["z" * 60, "d"]

@@ -66,17 +66,44 @@ def test_what_is_no_change_is_not_told(desk: Desk) -> None:
     assert desk.told.empty()
 
 
-def test_silence_is_noticed_without_a_word(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_is_noticed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "LOOK_S", 0.01)
     monkeypatch.setattr(status, "APART_S", 0.01)
-    caplog.set_level("INFO")
     desk = Desk()
     desk.now = BusStatus(connected=True)
     desk.teller.start()
     assert desk.wait()[1]["connected"]
     desk.now = BusStatus(connected=False)
     assert not desk.wait()[1]["connected"]
-    assert [record.getMessage() for record in caplog.records] == [
-        "connected to the message bus",
-        "the connection to the message bus is lost",
-    ]
+
+
+def test_what_does_not_change_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "LOOK_S", 0.05)
+    monkeypatch.setattr(status, "APART_S", 0.01)
+    monkeypatch.setattr(status, "AGAIN_S", 0.15)
+    desk = Desk()
+    desk.teller.start()
+    told = [desk.wait() for _ in range(4)]
+    assert all(values == told[0][1] for _, values in told)
+    assert all(later[0] - earlier[0] >= status.AGAIN_S - status.LOOK_S for earlier, later in itertools.pairwise(told))
+
+
+def test_the_longest_silence_is_short() -> None:
+    # A look too early for it, the pause after the last word, and the next look.
+    assert status.AGAIN_S - status.LOOK_S + status.APART_S + status.LOOK_S <= 11.0
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("can't start new thread"), OSError("pipe")])
+def test_no_fault_ends_it(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    monkeypatch.setattr(status, "APART_S", 0.01)
+    faults = [fault] * 3
+    told: Queue[dict[str, Any]] = Queue()
+
+    def measure() -> BusStatus:
+        if faults:
+            raise faults.pop()
+        return BusStatus(connected=True)
+
+    StatusTeller(measure, lambda _word, **values: told.put(values)).start()
+    assert told.get(timeout=LIMIT_S)["connected"]
+    assert faults == []

@@ -247,7 +247,15 @@ def test_a_daemon_of_an_older_api(bus: Fleet, guest: Guest, gamma_away: Host) ->
     assert re.fullmatch(r"sidecarctl: [^\n]*\n", refused.stderr)
     assert "1.3" in refused.stderr
     assert "1.1" in refused.stderr
-    table = bus.sidecarctl(alpha, "fleet", "--timeout", "1").stdout
-    assert re.search(r"^gamma .* 1\.1 ", table, re.MULTILINE)
+    shown = bus.sidecarctl(alpha, "fleet")
+    assert (shown.returncode, shown.stderr) == (0, ""), "it answers, though not for its guests"
+    assert re.search(r"^gamma +yes .* 1\.1 .* - +- +-$", shown.stdout, re.MULTILINE)
+    elsewhere = bus.sidecarctl(alpha, "fleet", "preflight", "alpha", "--json")
+    assert (elsewhere.returncode, elsewhere.stderr) == (0, "")
+    (forecast,) = json.loads(elsewhere.stdout)["guests"]
+    assert forecast["keeps"] == ["gamma"]
+    there = bus.sidecarctl(alpha, "fleet", "preflight", "gamma")
+    assert (there.returncode, there.stdout) == (1, "")
+    assert re.fullmatch(r"sidecarctl: host gamma: [^\n]*\(unsupported-version\)\n", there.stderr), there.stderr
     kept = bus.sidecarctl(alpha, "preflight", VM, "--host", "gamma")
     assert (kept.returncode, kept.stderr) == (0, ""), "its offer is all that it takes"

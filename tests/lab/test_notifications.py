@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bus.permissions import READER
+from tests.bus.permissions import LISTENER
 from tests.lab.conftest import GuestFactory
 from tests.lab.domain_xml import OVIRT_PORT, QGA_PORT
 from tests.lab.fleet import SIDECARCTL, Fleet
@@ -55,7 +55,7 @@ def told(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tol
     """Alpha, beta and gamma on the bus, beta with older caps, and everybody listening from the beginning."""
     directory = tmp_path_factory.mktemp("told")
     told = Told({host.name: directory / host.name for host in fleet.hosts}, directory / "notified")
-    processes = [fleet.listen(told.notified, READER)]
+    processes = [fleet.listen(told.notified, LISTENER)]
     for host in fleet.hosts:
         fleet.start(host, CAPPED if host.name == "beta" else "")
         processes.append(follow(host, told.followed[host.name]))
