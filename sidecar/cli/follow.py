@@ -55,6 +55,9 @@ def follow(options: Namespace) -> int:
         _follow(options)
     except KeyboardInterrupt:
         return 0
+    finally:
+        # While the interpreter ends its handler is gone, and the signal would end the process without a status.
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _look_for_reader(*_: object) -> None:

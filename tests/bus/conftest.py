@@ -1,5 +1,6 @@
 """A real broker for the tests of the bus: one node a worker, started on first use, and a fresh vhost for every test."""
 
+import logging
 import os
 import secrets
 import warnings
@@ -15,6 +16,13 @@ with warnings.catch_warnings():
 
 from tests.broker import Broker, reason_against
 from tests.bus.permissions import ADMIN_VHOST, read_permissions
+
+# Threads of oslo.messaging's that a test has left, and which it gives no way to end, complain for ever of a vhost that
+# is gone: nobody hears them but a test that has a broker.
+FOREIGN_LOGGERS = [logging.getLogger(name) for name in ("oslo_messaging", "oslo.messaging", "kombu", "amqp")]
+for _logger in FOREIGN_LOGGERS:
+    _logger.addHandler(logging.NullHandler())
+    _logger.propagate = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,11 @@ def broker_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def broker(broker_node: Broker) -> Iterator[Broker]:
     """The worker's node, running; a test may kill, stop or pause it: afterwards it runs again."""
+    for logger in FOREIGN_LOGGERS:
+        logger.propagate = True
     yield broker_node
+    for logger in FOREIGN_LOGGERS:
+        logger.propagate = False
     if broker_node.pid is None:
         broker_node.start()
     else:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import IO, Any
 import pytest
 
 from sidecar.api.events import EventType
+from sidecar.cli import follow
 from sidecar.client.event_stream import NO_EVENT_YET
 from sidecar.engine.event_log import EventLog
+from sidecar.errors import DaemonUnreachableError
 from tests.client.fake_daemon import HANG_UP, Call, Reply, problem, serve, stream
 from tests.client.samples import EVENT
 
@@ -180,3 +183,21 @@ def test_a_reader_that_goes_away_while_nothing_happens_ends_it(path: Path, follo
         with os.fdopen(reader) as stdin:
             assert stdin.readline().endswith("\n")
         assert follower.end() == (0, "")
+
+
+def test_nothing_rings_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that takes its time to end has no handler any more, and SIGALRM would kill it."""
+
+    def refuse(_options: object) -> None:
+        assert signal.getitimer(signal.ITIMER_REAL) != (0.0, 0.0)
+        raise DaemonUnreachableError("nobody is there")
+
+    monkeypatch.setattr(follow, "_follow", refuse)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM)
+    try:
+        with pytest.raises(DaemonUnreachableError):
+            follow.follow(Namespace())
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGALRM, before[1])
