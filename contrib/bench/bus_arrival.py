@@ -81,6 +81,7 @@ def is_connected(host: Host) -> bool:
     """Whether this host's daemon says so."""
     connection = UnixConnection(str(host.path(DEFAULT_SOCKET)), 10.0)
     try:
+        connection.connect()
         connection.request("GET", "/metrics")
         return b"sidecar_bus_connected 1.0" in connection.getresponse().read()
     finally:
