@@ -102,6 +102,13 @@ class Broker:
         self._server = self._popen([SERVER])
         wait_for(lambda: self._has_started(begin), START_TIMEOUT_S, "the broker to have started", interval_s=0.05)
 
+    def run(self) -> None:
+        """Whatever was done to it: it runs afterwards."""
+        if self._server is None:
+            self.start()
+        else:
+            self.resume()
+
     def stop(self, number: int = SIGTERM) -> None:
         """Ends the node and all that belongs to it."""
         self._end_server(number)

@@ -18,11 +18,12 @@ from tests.broker import Broker, reason_against
 from tests.bus.permissions import ADMIN_VHOST, read_permissions
 
 # Threads of oslo.messaging's that a test has left, and which it gives no way to end, complain for ever of a vhost that
-# is gone: nobody hears them but a test that has a broker.
+# is gone: nobody hears them but a test that has a broker. By the level, since pytest listens at every logger that does
+# not propagate.
 FOREIGN_LOGGERS = [logging.getLogger(name) for name in ("oslo_messaging", "oslo.messaging", "kombu", "amqp")]
+SILENCE = logging.CRITICAL + 1
 for _logger in FOREIGN_LOGGERS:
-    _logger.addHandler(logging.NullHandler())
-    _logger.propagate = False
+    _logger.setLevel(SILENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,20 @@ def broker_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def broker(broker_node: Broker) -> Iterator[Broker]:
+def oslo_is_heard() -> Iterator[None]:
+    """For a test that listens to the libraries."""
+    for logger in FOREIGN_LOGGERS:
+        logger.setLevel(logging.NOTSET)
+    yield
+    for logger in FOREIGN_LOGGERS:
+        logger.setLevel(SILENCE)
+
+
+@pytest.fixture
+def broker(broker_node: Broker, oslo_is_heard: None) -> Iterator[Broker]:
     """The worker's node, running; a test may kill, stop or pause it: afterwards it runs again."""
-    for logger in FOREIGN_LOGGERS:
-        logger.propagate = True
     yield broker_node
-    for logger in FOREIGN_LOGGERS:
-        logger.propagate = False
-    if broker_node.pid is None:
-        broker_node.start()
-    else:
-        broker_node.resume()
+    broker_node.run()
 
 
 @pytest.fixture
@@ -82,9 +86,7 @@ def vhost(broker: Broker) -> Iterator[BusVhost]:
     for user, (vhost, permissions) in read_permissions().items():
         broker.allow(user, permissions, made.admin_name if vhost == ADMIN_VHOST else made.name)
     yield made
-    if broker.pid is None:
-        broker.start()
-    broker.resume()
+    broker.run()
     for each in (made.name, made.admin_name):
         broker.remove_vhost(each)
 

@@ -169,6 +169,7 @@ class TestConnect:
             ("something else", "something else"),
         ],
     )
+    @pytest.mark.usefixtures("oslo_is_heard")
     def test_what_oslo_says_meanwhile_is_the_reason(
         self, one: Caller, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch, said: str, words: str
     ) -> None:

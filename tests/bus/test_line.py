@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,24 @@ SOON_S = 10.0
 
 @pytest.fixture(autouse=True)
 def found(vhost: BusVhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Caller]]:
-    """Every way to the broker that a test found; none is left to look for it for ever, when its vhost is gone."""
+    """Every way that a test looked for; none to its vhosts is left to look for them for ever when they are gone."""
     made: list[Caller] = []
+    ours: set[Caller] = set()
 
-    def find(*arguments: Any) -> Caller:
-        one = caller.find_caller(*arguments)
+    def find(topic: str, url: str, options: Any) -> Caller:
+        one = caller.find_caller(topic, url, options)
         made.append(one)
+        if vhost.name in url:
+            ours.add(one)
         return one
 
     monkeypatch.setattr(line, "find_caller", find)
     yield made
-    for one in made:
-        if one._attempt is None or one._attempt.done():
-            with contextlib.suppress(Exception):
-                one._transport.cleanup()
+    vhost.broker.run()
+    futures.wait([one._attempt for one in ours if one._attempt is not None], LIMIT_S)
+    for one in ours:
+        with contextlib.suppress(Exception):
+            one._transport.cleanup()
     caller.find_caller.cache_clear()
 
 

@@ -122,6 +122,7 @@ async def test_a_change_is_heard_by_all(vhost: BusVhost, tmp_path: Path) -> None
         await until(lambda: alpha.membership.fleet.caps.ovirt == 2)
 
 
+@pytest.mark.long
 async def test_a_broker_that_hangs_holds_nobody_up(vhost: BusVhost, tmp_path: Path) -> None:
     async with fleet(vhost.url("sidecar-host"), tmp_path, "alpha", "beta") as (alpha, beta):
         vhost.broker.pause()

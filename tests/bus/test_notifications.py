@@ -100,6 +100,7 @@ def test_all_arrive_in_order(vhost: BusVhost, make_sender: Callable[..., Sender]
     assert_at_least_once(read_numbers(take_all(vhost)), EVENTS, seams=0)
 
 
+@pytest.mark.long
 def test_a_broker_that_is_killed_twice(
     vhost: BusVhost, make_sender: Callable[..., Sender], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,6 +122,7 @@ def test_an_error_comes_out_of_the_notifier(
     assert caplog.text == ""
 
 
+@pytest.mark.usefixtures("oslo_is_heard")
 def test_a_stock_driver_would_have_said_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -328,6 +328,7 @@ def test_a_broker_that_comes_later(make_rig: MakeRig, vhost: BusVhost, broker: B
     rig.wait(lambda: rig.heard(Word.STATUS)[-1]["notified"] == 1, "the event")
 
 
+@pytest.mark.long
 def test_a_broker_that_dies_and_returns(alpha: BusRig, beta: BusRig, broker: Broker) -> None:
     broker.kill()
     assert alpha.ask("collect", expected=["beta"], timeout_s=1.0)["problem"]["code"] == ProblemCode.BUS_UNAVAILABLE
