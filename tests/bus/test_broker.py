@@ -43,6 +43,7 @@ def connect(node: Broker) -> amqp.Connection:
     return connection
 
 
+@pytest.mark.long
 def test_what_is_durable_outlives_a_kill(own: Broker) -> None:
     with connect(own) as connection:
         channel = connection.channel()
@@ -98,6 +99,7 @@ def test_the_commands_of_the_document_work(own: Broker) -> None:
         assert expected in [row.replace("\\\\", "\\").split("\t") for row in rows]
 
 
+@pytest.mark.long
 def test_nothing_is_left(tmp_path: Path) -> None:
     node = Broker(tmp_path)
     before = {process.pid for process in psutil.process_iter()}
