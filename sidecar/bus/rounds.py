@@ -16,9 +16,9 @@ ANSWERS_LIMIT_BYTES = 32 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Round:
-    """One: what came, by hostname, and whether our own message did, which shows that the others have it as well."""
+    """One: who is missing, what came, and whether our own message did, which shows that the others have it as well."""
 
-    expected: frozenset[str]
+    missing: set[str]
     answers: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     total_bytes: int = 0
@@ -27,7 +27,7 @@ class _Round:
     @property
     def is_over(self) -> bool:
         """Whether nothing more is waited for."""
-        return self.echoed and self.expected <= self.answers.keys()
+        return self.echoed and not self.missing
 
     def take(self, hostname: str, answer: Any, size_bytes: int) -> bool:
         """Keep an answer, in place of an earlier one; whether there was room."""
@@ -36,6 +36,7 @@ class _Round:
         if is_full or total_bytes > ANSWERS_LIMIT_BYTES:
             return False
         self.answers[hostname], self.sizes[hostname], self.total_bytes = answer, size_bytes, total_bytes
+        self.missing.discard(hostname)
         return True
 
 
@@ -50,7 +51,7 @@ class Rounds:
         """A new round, in which these hosts are to answer; its id."""
         number = secrets.token_hex(8)
         with self._changed:
-            self._rounds[number] = _Round(frozenset(expected))
+            self._rounds[number] = _Round(set(expected))
         return number
 
     def receive_echo(self, number: str) -> None:
@@ -59,7 +60,7 @@ class Rounds:
             found = self._rounds.get(number)
             if found is not None:
                 found.echoed = True
-                self._changed.notify_all()
+                self._notify(found)
 
     def receive_answer(self, number: str, hostname: str, answer: Any) -> None:
         """A host answered; what belongs to no round is too late, and what is too much counts as no answer."""
@@ -67,7 +68,12 @@ class Rounds:
         with self._changed:
             found = self._rounds.get(number)
             if found is not None and found.take(hostname, answer, size_bytes):
-                self._changed.notify_all()
+                self._notify(found)
+
+    def _notify(self, found: _Round) -> None:
+        """Wake who waits for it when it is over, and not for each of thousands of answers."""
+        if found.is_over:
+            self._changed.notify_all()
 
     def finish(self, number: str, timeout_s: float) -> list[Any]:
         """What was answered, as soon as everything came; what came until the time was over, otherwise.
