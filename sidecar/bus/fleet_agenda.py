@@ -1,13 +1,18 @@
 """When this host says what to the fleet: pure, time (monotonic seconds) is told, and what is due is taken.
 
 A host pings itself over the broker: what comes back shows that the whole way works. It greets the fleet when it comes,
-and when there was a gap in which it may have missed something; every host answers a greeting with its own offer. It
-announces its offer when that changes, and from time to time. A host hears its own announcements as all do: until then
-they are repeated, because the broker may have lost them.
+and when there was a gap in which it may have missed something; a host answers a greeting with its own offer, if who
+greets may not know it: when a broker was away all greet, and nobody has missed anything. It announces its offer when
+that changes, and from time to time. A host hears its own announcements as all do: until then they are repeated, because
+the broker may have lost them.
+
+What all hosts say to all costs the square of their number, and all of it is late then: so the larger the fleet, the
+longer is waited until something is said again.
 
 Source: docs/bus.md.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +22,20 @@ PING_S = 10.0
 SILENCE_S = 30.0
 # More time than this between two echoes, and messages of others may have been lost in between.
 GAP_S = 12.0
-# A greeting is heard and answered by all. Where that alone keeps them so busy that echoes are late, the next one waits.
-GREET_AGAIN_HOST_S, GREET_AGAIN_FIRST_S = 0.6, 60.0
+# A greeting is heard by all. Where that alone keeps them so busy that echoes are late, the next one waits.
+GREET_AGAIN_HOST_S, GREET_AGAIN_FIRST_S = 3.0, 60.0
 # Until an announcement that did not come back is repeated; twice as long each time, since all may do so at once.
-REPEAT_S, REPEAT_LIMIT_S = 10.0, 160.0
+REPEAT_HOST_S, REPEAT_FIRST_S, REPEAT_DOUBLINGS = 0.3, 10.0, 4
+# What was news longer ago than a gap and this, who greets after the gap has heard before it.
+NEWS_S = 120.0
 # Announcements without a reason, by each host: so rare that a host hears one in three seconds, within bounds.
 REFRESH_HOST_S, REFRESH_FIRST_S, REFRESH_LIMIT_S = 3.0, 600.0, 6 * 3600.0
 # After somebody had this host forgotten: everybody has heard that by then.
 FORGOTTEN_S = 5.0
-# What all hosts do at once is spread over so many seconds by host, so that the broker gets at most 200 a second.
+# All answers to a newcomer are spread so that the broker gets at most 200 a second.
 SPREAD_HOST_S, SPREAD_LIMIT_S = 0.005, 10.0
+# All greetings after a gap are spread so that the broker has to deliver at most 5,000 a second.
+GREETING_SPREAD_S, GREETING_SPREAD_LIMIT_S = 0.0002, 300.0
 # So many greetings are answered one by one; more by one announcement to all.
 ANSWERS_LIMIT = 8
 # More that greet at once than a fleet has are made up.
@@ -61,13 +70,17 @@ class FleetAgenda:
         self._ping_at: float | None = None
         self._greet_at: float | None = None
         self._greeted_at: float | None = None
-        self._repeat_s = REPEAT_S
+        self._repeats = 0
         self._announce_at: float | None = None
         self._refresh_at: float | None = None
         self._answer_at: float | None = None
         self._asked: dict[str, str] = {}
         self._asked_at = 0.0
         self._echo_at: float | None = None
+        # Since when others' words may have been missed; and since when the others may know what is offered now.
+        self._missed_since: float | None = None
+        self._heard: Document | None = None
+        self._news_at = math.inf
 
     @property
     def offer(self) -> Document | None:
@@ -96,8 +109,13 @@ class FleetAgenda:
         """All were told to forget this host, which is there: some may hear that after what it says now."""
         self._refresh_at = now + FORGOTTEN_S
 
-    def receive_greeting(self, hostname: str, token: str, now: float) -> None:
-        """A host greets; answered a little later."""
+    def receive_greeting(self, hostname: str, token: str, away_s: float | None, now: float) -> None:
+        """A host greets, which may have missed what was said in the last ``away_s``; answered a little later.
+
+        ``None``: it knows nobody.
+        """
+        if away_s is not None and now - self._news_at > away_s + NEWS_S:
+            return
         if not self._asked:
             self._asked_at = now
             self._answer_at = now + self._draw_spread_s()
@@ -107,13 +125,16 @@ class FleetAgenda:
     def receive_echo(self, now: float) -> None:
         """Something of this process's came back."""
         if self._echo_at is not None and now - self._echo_at > GAP_S and self._greet_at is None:
-            self._greet_at = max(now + self._draw_spread_s(), self._may_greet_at)
+            self._missed_since = self._echo_at
+            self._greet_at = max(now + self._draw_greeting_spread_s(), self._may_greet_at)
         self._echo_at = now
 
     def receive_own_announcement(self, offer: Document, token: str | None, now: float) -> None:
         """An announcement of this host's came back."""
         self.receive_echo(now)
-        self._repeat_s = REPEAT_S
+        self._repeats = 0
+        if offer != self._heard:
+            self._heard, self._news_at = offer, now
         if token == self.token:
             self._greet_at, self._greeted_at = None, now
         if offer in (self._offer, self._promised):
@@ -146,14 +167,15 @@ class FleetAgenda:
         answers = self._take_answers(offer, now)
         if _is_due(self._greet_at, now):
             self._greet_at = now + self._repeat_s
-            values: Document = {"offer": offer, "answer_to": self._hostname, "token": self.token}
+            away_s = None if self._missed_since is None else now - self._missed_since
+            values: Document = {"offer": offer, "answer_to": self._hostname, "token": self.token, "away_s": away_s}
         elif _is_due(self._announce_at, now):
             values = _announce(offer)
         else:
             return answers
         # A greeting is an announcement, too; and who greeted before hears either.
         self._announce_at = None if self._announce_at is None else now + self._repeat_s
-        self._repeat_s = min(2 * self._repeat_s, REPEAT_LIMIT_S)
+        self._repeats = min(self._repeats + 1, REPEAT_DOUBLINGS)
         self._asked, self._answer_at = {}, None
         return [Cast(None, "announce", values)]
 
@@ -166,6 +188,10 @@ class FleetAgenda:
         return [Cast(name, "announce", _announce(offer, token)) for name, token in asked.items()]
 
     @property
+    def _repeat_s(self) -> float:
+        return float(max(REPEAT_HOST_S * self.hosts, REPEAT_FIRST_S) * 2**self._repeats)
+
+    @property
     def _may_greet_at(self) -> float:
         if self._greeted_at is None:
             return 0.0
@@ -173,6 +199,9 @@ class FleetAgenda:
 
     def _draw_spread_s(self) -> float:
         return self._draw(0.0, min(SPREAD_HOST_S * self.hosts, SPREAD_LIMIT_S))
+
+    def _draw_greeting_spread_s(self) -> float:
+        return self._draw(0.0, min(GREETING_SPREAD_S * self.hosts**2, GREETING_SPREAD_LIMIT_S))
 
     def _draw_refresh_s(self) -> float:
         return self._draw(0.8, 1.2) * min(max(REFRESH_HOST_S * self.hosts, REFRESH_FIRST_S), REFRESH_LIMIT_S)

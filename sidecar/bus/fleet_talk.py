@@ -20,7 +20,7 @@ from sidecar.api.link import Word
 from sidecar.api.problems import ProblemCode, ProblemError
 from sidecar.bus.fleet_agenda import Cast, FleetAgenda
 from sidecar.bus.heard_offers import HeardOffers
-from sidecar.bus.message_values import SUMMARY_LIMIT_BYTES, read_document, read_name, read_token
+from sidecar.bus.message_values import SUMMARY_LIMIT_BYTES, read_document, read_name, read_seconds, read_token
 from sidecar.bus.rounds import Rounds
 from sidecar.errors import BusDownError
 
@@ -150,8 +150,9 @@ class FleetTalk:
         if values.get("answer_to") is not None:
             if read_name(values, "answer_to") != name:
                 raise ValueError("answer_to is not the host itself")
+            away_s = read_seconds(values, "away_s")
             with self._lock:
-                self._agenda.receive_greeting(name, token or "", time.monotonic())
+                self._agenda.receive_greeting(name, token or "", away_s, time.monotonic())
             self._wake()
         elif token is not None and token != self._agenda.token:
             # The answer to a process that ran here before: it lay in our queue, who knows for how long.

@@ -10,6 +10,8 @@ DOCUMENT_LIMIT_BYTES = 64 * 1024
 SUMMARY_LIMIT_BYTES = 16 * 1024
 # A hostname's, as libvirt and the kernel have them, and more.
 NAME_LIMIT = 255
+# Some centuries.
+SECONDS_LIMIT = 1e10
 # An id's or a token's, which are other hosts' own.
 TOKEN_LIMIT = 64
 
@@ -31,6 +33,16 @@ def read_name(values: Mapping[str, Any], key: str) -> str:
 def read_token(values: Mapping[str, Any], key: str) -> str:
     """What only has to be said back. Raises likewise."""
     return _read_text(values, key, TOKEN_LIMIT)
+
+
+def read_seconds(values: Mapping[str, Any], key: str) -> float | None:
+    """A time, or ``None`` where there is none. Raises likewise."""
+    found = values.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= SECONDS_LIMIT:
+        raise ValueError(f"{key} is no time in seconds")
+    return float(found)
 
 
 def _read_text(values: Mapping[str, Any], key: str, limit: int) -> str:

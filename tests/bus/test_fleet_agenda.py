@@ -1,5 +1,7 @@
 """When what is said: pure, with the time told."""
 
+import itertools
+
 import pytest
 
 from sidecar.bus.fleet_agenda import (
@@ -8,19 +10,28 @@ from sidecar.bus.fleet_agenda import (
     GAP_S,
     GREET_AGAIN_FIRST_S,
     GREET_AGAIN_HOST_S,
+    GREETING_SPREAD_LIMIT_S,
+    NEWS_S,
     PING_S,
     REFRESH_FIRST_S,
     REFRESH_LIMIT_S,
-    REPEAT_S,
+    REPEAT_DOUBLINGS,
+    REPEAT_FIRST_S,
+    REPEAT_HOST_S,
     SILENCE_S,
-    SPREAD_LIMIT_S,
     Cast,
     FleetAgenda,
 )
 
 OFFER, OTHER = {"hostname": "alpha", "daemon": "1"}, {"hostname": "alpha", "daemon": "2"}
 PING = Cast("alpha", "ping", {"token": "t"})
-GREETING = Cast(None, "announce", {"offer": OFFER, "answer_to": "alpha", "token": "t"})
+
+
+def greet(away_s: float | None = None) -> Cast:
+    return Cast(None, "announce", {"offer": OFFER, "answer_to": "alpha", "token": "t", "away_s": away_s})
+
+
+GREETING = greet()
 
 
 def announce(offer: object = OFFER, server: str | None = None, token: str | None = None) -> Cast:
@@ -29,6 +40,10 @@ def announce(offer: object = OFFER, server: str | None = None, token: str | None
 
 def make(*, draws_high: bool = False) -> FleetAgenda:
     return FleetAgenda("alpha", "t", lambda low, high: high if draws_high else low)
+
+
+def is_greeting(casts: list[Cast]) -> bool:
+    return any(cast.server is None and cast.values.get("answer_to") for cast in casts)
 
 
 @pytest.fixture
@@ -70,12 +85,12 @@ def test_greets_until_it_hears_itself() -> None:
     agenda.change_offer(OFFER, 0.0)
     agenda.start(0.0)
     assert GREETING in agenda.take_due(0.0)
-    assert GREETING not in agenda.take_due(REPEAT_S - 0.1)
-    assert GREETING in agenda.take_due(REPEAT_S)
-    assert GREETING not in agenda.take_due(3 * REPEAT_S - 0.1)  # twice as long each time
-    assert GREETING in agenda.take_due(3 * REPEAT_S)
-    agenda.receive_own_announcement(OFFER, "t", 3 * REPEAT_S + 1)
-    assert agenda.take_due(20 * REPEAT_S) == [PING]
+    assert GREETING not in agenda.take_due(REPEAT_FIRST_S - 0.1)
+    assert GREETING in agenda.take_due(REPEAT_FIRST_S)
+    assert GREETING not in agenda.take_due(3 * REPEAT_FIRST_S - 0.1)  # twice as long each time
+    assert GREETING in agenda.take_due(3 * REPEAT_FIRST_S)
+    agenda.receive_own_announcement(OFFER, "t", 3 * REPEAT_FIRST_S + 1)
+    assert agenda.take_due(20 * REPEAT_FIRST_S) == [PING]
 
 
 def test_announces_a_change_until_it_hears_that(settled: FleetAgenda) -> None:
@@ -83,7 +98,7 @@ def test_announces_a_change_until_it_hears_that(settled: FleetAgenda) -> None:
     assert settled.deadline == 1.0
     assert settled.take_due(1.0) == [announce(OTHER)]
     settled.receive_own_announcement(OFFER, None, 1.5)  # an older one that was under way
-    assert announce(OTHER) in settled.take_due(1.0 + REPEAT_S)
+    assert announce(OTHER) in settled.take_due(1.0 + REPEAT_FIRST_S)
     settled.receive_own_announcement(OTHER, None, 12.0)
     assert announce(OTHER) not in settled.take_due(30.0)
 
@@ -91,13 +106,13 @@ def test_announces_a_change_until_it_hears_that(settled: FleetAgenda) -> None:
 def test_what_is_not_to_be_announced_is_what_who_asks_hears(settled: FleetAgenda) -> None:
     settled.change_offer(OTHER, 1.0, announce=False)
     assert settled.take_due(1.0) == []
-    settled.receive_greeting("beta", "b", 2.0)
+    settled.receive_greeting("beta", "b", None, 2.0)
     assert settled.take_due(2.0) == [announce(OTHER, server="beta", token="b")]
     # And what is said to all later.
     later = REFRESH_FIRST_S
     assert announce(OTHER) in settled.take_due(later)
     settled.receive_own_announcement(OTHER, None, later)
-    assert announce(OTHER) not in settled.take_due(later + REPEAT_S)
+    assert announce(OTHER) not in settled.take_due(later + REPEAT_FIRST_S)
 
 
 def test_an_announcement_that_comes_back_is_not_repeated_for_what_nobody_was_to_be_told(settled: FleetAgenda) -> None:
@@ -105,7 +120,7 @@ def test_an_announcement_that_comes_back_is_not_repeated_for_what_nobody_was_to_
     assert settled.take_due(1.0) == [announce(OTHER)]
     settled.change_offer(OFFER, 1.1, announce=False)
     settled.receive_own_announcement(OTHER, None, 1.2)
-    assert announce(OFFER) not in settled.take_due(1.0 + REPEAT_S)
+    assert announce(OFFER) not in settled.take_due(1.0 + REPEAT_FIRST_S)
 
 
 def test_the_same_offer_is_said_again(settled: FleetAgenda) -> None:
@@ -132,22 +147,23 @@ def test_connected_as_long_as_something_comes_back(settled: FleetAgenda) -> None
 def test_greets_anew_after_a_gap(settled: FleetAgenda) -> None:
     for number in range(1, 7):
         settled.receive_echo(number * GAP_S)
-        assert GREETING not in settled.take_due(number * GAP_S)
+        assert settled.take_due(number * GAP_S) == [PING]
     settled.receive_echo(8 * GAP_S)
-    assert GREETING in settled.take_due(8 * GAP_S)
+    assert greet(away_s=2 * GAP_S) in settled.take_due(8 * GAP_S)
     settled.receive_own_announcement(OFFER, "t", 11 * GAP_S)  # late itself, but it is the greeting
-    assert GREETING not in settled.take_due(12 * GAP_S)
+    assert not [cast for cast in settled.take_due(12 * GAP_S) if cast.server is None]
 
 
 def test_greets_anew_only_so_often(settled: FleetAgenda) -> None:
     settled.receive_echo(2 * GAP_S)
-    assert GREETING not in settled.take_due(GREET_AGAIN_FIRST_S - 0.1)
-    assert GREETING in settled.take_due(GREET_AGAIN_FIRST_S)
+    assert settled.take_due(GREET_AGAIN_FIRST_S - 0.1) == [PING]
+    assert greet(away_s=GREET_AGAIN_FIRST_S) in settled.take_due(GREET_AGAIN_FIRST_S)
     settled.hosts = 200
     settled.receive_own_announcement(OFFER, "t", 61.0)
     settled.receive_echo(61.0 + 2 * GAP_S)
-    assert GREETING not in settled.take_due(61.0 + 200 * GREET_AGAIN_HOST_S - 0.1)
-    assert GREETING in settled.take_due(61.0 + 200 * GREET_AGAIN_HOST_S)
+    due = 61.0 + 200 * GREET_AGAIN_HOST_S
+    assert not is_greeting(settled.take_due(due - 0.1))
+    assert is_greeting(settled.take_due(due))
 
 
 def test_a_fleet_does_not_greet_all_at_once() -> None:
@@ -159,14 +175,46 @@ def test_a_fleet_does_not_greet_all_at_once() -> None:
     agenda.receive_own_announcement(OFFER, "t", 0.0)
     later = 10_000 * GREET_AGAIN_HOST_S + 1.0
     agenda.receive_echo(later)
-    assert GREETING not in agenda.take_due(later + SPREAD_LIMIT_S - 0.1)
-    assert GREETING in agenda.take_due(later + SPREAD_LIMIT_S)
+    assert not is_greeting(agenda.take_due(later + GREETING_SPREAD_LIMIT_S - 0.1))
+    assert is_greeting(agenda.take_due(later + GREETING_SPREAD_LIMIT_S))
+
+
+@pytest.mark.parametrize(("hosts", "spread_s"), [(20, 0.08), (200, 8.0), (1000, 200.0)])
+def test_greetings_are_spread_by_what_they_cost_the_broker(hosts: int, spread_s: float) -> None:
+    agenda = make(draws_high=True)
+    agenda.hosts = hosts
+    agenda.change_offer(OFFER, 0.0)
+    agenda.start(0.0)
+    agenda.take_due(0.0)
+    agenda.receive_own_announcement(OFFER, "t", 0.0)
+    later = hosts * GREET_AGAIN_HOST_S + 61.0
+    agenda.receive_echo(later)
+    assert not is_greeting(agenda.take_due(later + spread_s - 0.01))
+    assert is_greeting(agenda.take_due(later + spread_s + 0.01))
+
+
+@pytest.mark.parametrize(("hosts", "first_s"), [(0, REPEAT_FIRST_S), (200, 200 * REPEAT_HOST_S)])
+def test_repeats_more_and_more_seldom(hosts: int, first_s: float) -> None:
+    agenda = make()
+    agenda.hosts = hosts
+    agenda.change_offer(OFFER, 0.0)
+    agenda.start(0.0)
+    now = 0.0
+    times: list[float] = []
+    while len(times) < REPEAT_DOUBLINGS + 3:
+        if is_greeting(agenda.take_due(now)):
+            times.append(now)
+        deadline = agenda.deadline
+        assert deadline is not None
+        now = deadline
+    rests = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert rests == [first_s * 2 ** min(number, REPEAT_DOUBLINGS) for number in range(len(rests))]
 
 
 def test_answers_who_greets_once(settled: FleetAgenda) -> None:
-    settled.receive_greeting("beta", "old", 1.0)
-    settled.receive_greeting("beta", "b", 1.0)
-    settled.receive_greeting("gamma", "c", 1.0)
+    settled.receive_greeting("beta", "old", None, 1.0)
+    settled.receive_greeting("beta", "b", None, 1.0)
+    settled.receive_greeting("gamma", "c", None, 1.0)
     assert settled.take_due(1.0) == [announce(server="beta", token="b"), announce(server="gamma", token="c")]
     assert settled.take_due(1.0) == []
 
@@ -179,16 +227,45 @@ def test_answers_are_spread(settled: FleetAgenda, hosts: int, spread_s: float) -
     agenda.start(0.0)
     agenda.take_due(0.0)
     agenda.receive_own_announcement(OFFER, "t", 0.0)
-    agenda.receive_greeting("beta", "b", 1.0)
+    agenda.receive_greeting("beta", "b", None, 1.0)
     answer = announce(server="beta", token="b")
     if spread_s:
         assert answer not in agenda.take_due(1.0 + spread_s - 0.01)
     assert answer in agenda.take_due(1.0 + spread_s)
 
 
+def test_who_knows_what_is_offered_needs_no_answer(settled: FleetAgenda) -> None:
+    """The news of this host, its offer, came to all at 0."""
+    settled.receive_greeting("beta", "b", 20.0, NEWS_S + 20.1)
+    assert settled.take_due(NEWS_S + 20.1) == [PING]
+    settled.receive_greeting("beta", "b", 20.0, NEWS_S + 20.0)
+    assert settled.take_due(NEWS_S + 20.1) == [announce(server="beta", token="b")]
+
+
+def test_another_offer_is_news(settled: FleetAgenda) -> None:
+    settled.change_offer(OTHER, 5.0)
+    assert settled.take_due(5.0) == [announce(OTHER)]
+    for now in (5.0, 8.0):
+        settled.receive_own_announcement(OTHER, None, now)
+    later = 5.0 + NEWS_S + 15.0
+    settled.receive_greeting("beta", "b", 15.0, later + 0.1)
+    settled.receive_greeting("gamma", "c", 15.0, later)
+    answers = [cast for cast in settled.take_due(later + 0.1) if cast.method == "announce"]
+    assert answers == [announce(OTHER, server="gamma", token="c")]
+
+
+def test_who_has_not_been_heard_answers_everybody() -> None:
+    agenda = make()
+    agenda.change_offer(OFFER, 0.0)
+    agenda.start(0.0)
+    agenda.take_due(0.0)
+    agenda.receive_greeting("beta", "b", 0.0, 5.0)
+    assert announce(server="beta", token="b") in agenda.take_due(5.0)
+
+
 def test_many_are_answered_by_one_word_to_all(settled: FleetAgenda) -> None:
     for number in range(ANSWERS_LIMIT + 1):
-        settled.receive_greeting(f"host-{number}", "x", 1.0)
+        settled.receive_greeting(f"host-{number}", "x", None, 1.0)
     assert settled.take_due(1.0) == [announce()]
 
 
@@ -197,7 +274,7 @@ def test_who_hears_an_announcement_needs_no_answer() -> None:
     agenda.hosts = 200
     agenda.change_offer(OFFER, 0.0)
     agenda.start(0.0)
-    agenda.receive_greeting("beta", "b", 0.0)
+    agenda.receive_greeting("beta", "b", None, 0.0)
     assert agenda.take_due(0.5) == [PING, GREETING]
     agenda.receive_own_announcement(OFFER, "t", 0.5)
     assert agenda.take_due(5.0) == []

@@ -273,7 +273,7 @@ def _nest(depth: int) -> dict[str, Any]:
 
 
 GOOD: Mapping[str, Mapping[str, Any]] = {
-    "announce": {"offer": make_offer("beta"), "answer_to": "beta", "token": "t"},
+    "announce": {"offer": make_offer("beta"), "answer_to": "beta", "token": "t", "away_s": 12.5},
     "ping": {"token": "t"},
     "collect": {"id": "1", "reply_to": "beta"},
     "collected": {"id": "1", "summary": make_summary("beta")},

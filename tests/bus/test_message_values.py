@@ -11,6 +11,7 @@ from sidecar.bus.message_values import (
     TOKEN_LIMIT,
     read_document,
     read_name,
+    read_seconds,
     read_token,
 )
 
@@ -37,6 +38,17 @@ def test_refuses_what_is_no_text(value: Any) -> None:
             read({"key": value}, "key")
     with pytest.raises(ValueError, match="at most 64"):
         read_token({"key": "x" * (TOKEN_LIMIT + 1)}, "key")
+
+
+@pytest.mark.parametrize("value", [True, -1, math.nan, math.inf, 10**400, "5", [], {}, 1e11])
+def test_refuses_what_is_no_time(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^away_s is no time in seconds$"):
+        read_seconds({"away_s": value}, "away_s")
+
+
+@pytest.mark.parametrize(("values", "wanted"), [({}, None), ({"s": None}, None), ({"s": 0}, 0.0), ({"s": 1.5}, 1.5)])
+def test_takes_what_is_a_time(values: dict[str, Any], wanted: float | None) -> None:
+    assert read_seconds(values, "s") == wanted
 
 
 def test_a_document_may_have_less() -> None:
