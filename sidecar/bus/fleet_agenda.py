@@ -106,7 +106,11 @@ class FleetAgenda:
             self._promised, self._announce_at = offer, now
 
     def receive_own_forgetting(self, now: float) -> None:
-        """All were told to forget this host, which is there: some may hear that after what it says now."""
+        """All were told to forget this host, which is there: some may hear that after what it says now.
+
+        What it says next is news to all.
+        """
+        self._heard = None
         self._refresh_at = now + FORGOTTEN_S
 
     def receive_greeting(self, hostname: str, token: str, away_s: float | None, now: float) -> None:

@@ -136,6 +136,15 @@ def test_a_host_that_was_forgotten_and_is_there_says_so_when_all_have_heard_that
     assert settled.take_due(1.0 + FORGOTTEN_S) == [announce()]
 
 
+def test_a_host_that_was_forgotten_is_news(settled: FleetAgenda) -> None:
+    settled.receive_own_forgetting(5.0)
+    settled.take_due(5.0 + FORGOTTEN_S)
+    settled.receive_own_announcement(OFFER, None, 10.0)
+    later = 10.0 + NEWS_S + 10.0
+    settled.receive_greeting("beta", "b", 10.0, later)
+    assert announce(server="beta", token="b") in settled.take_due(later)
+
+
 def test_connected_as_long_as_something_comes_back(settled: FleetAgenda) -> None:
     assert settled.is_connected(SILENCE_S - 0.1)
     assert not settled.is_connected(SILENCE_S)
