@@ -22,19 +22,23 @@ PING_S = 10.0
 SILENCE_S = 30.0
 # More time than this between two echoes, and messages of others may have been lost in between.
 GAP_S = 12.0
+# Fleets are cut below this (docs/scale.md). More names may be somebody's invention, and nobody waits for those.
+HOSTS_LIMIT = 1000
 # A greeting is heard by all. Where that alone keeps them so busy that echoes are late, the next one waits.
 GREET_AGAIN_HOST_S, GREET_AGAIN_FIRST_S = 3.0, 60.0
 # Until an announcement that did not come back is repeated; twice as long each time, since all may do so at once.
 REPEAT_HOST_S, REPEAT_FIRST_S, REPEAT_DOUBLINGS = 0.3, 10.0, 4
 # What was news longer ago than a gap and this, who greets after the gap has heard before it.
 NEWS_S = 120.0
+# A change is announced once more after this: when a broker returns, some come back later than others.
+AGAIN_S = 60.0
 # Announcements without a reason, by each host: so rare that a host hears one in three seconds, within bounds.
 REFRESH_HOST_S, REFRESH_FIRST_S, REFRESH_LIMIT_S = 3.0, 600.0, 6 * 3600.0
 # After somebody had this host forgotten: everybody has heard that by then.
 FORGOTTEN_S = 5.0
 # All answers to a newcomer are spread so that the broker gets at most 200 a second.
 SPREAD_HOST_S, SPREAD_LIMIT_S = 0.005, 10.0
-# All greetings after a gap are spread so that the broker has to deliver at most 5,000 a second.
+# All greetings after a gap are spread so that a broker of at most 1,200 hosts has to deliver 5,000 a second.
 GREETING_SPREAD_S, GREETING_SPREAD_LIMIT_S = 0.0002, 300.0
 # So many greetings are answered one by one; more by one announcement to all.
 ANSWERS_LIMIT = 8
@@ -129,7 +133,8 @@ class FleetAgenda:
     def receive_echo(self, now: float) -> None:
         """Something of this process's came back."""
         if self._echo_at is not None and now - self._echo_at > GAP_S and self._greet_at is None:
-            self._missed_since = self._echo_at
+            if self._greeted_at is None or self._echo_at - self._greeted_at > NEWS_S:
+                self._missed_since = self._echo_at  # or else since before: the answers may not have come either
             self._greet_at = max(now + self._draw_greeting_spread_s(), self._may_greet_at)
         self._echo_at = now
 
@@ -138,6 +143,8 @@ class FleetAgenda:
         self.receive_echo(now)
         self._repeats = 0
         if offer != self._heard:
+            if None not in (self._heard, self._announce_at, self._refresh_at):
+                self._refresh_at = min(self._refresh_at, now + AGAIN_S)  # type: ignore[type-var]  # it is not
             self._heard, self._news_at = offer, now
         if token == self.token:
             self._greet_at, self._greeted_at = None, now
@@ -193,13 +200,14 @@ class FleetAgenda:
 
     @property
     def _repeat_s(self) -> float:
-        return float(max(REPEAT_HOST_S * self.hosts, REPEAT_FIRST_S) * 2**self._repeats)
+        hosts = min(self.hosts, HOSTS_LIMIT)
+        return float(max(REPEAT_HOST_S * hosts, REPEAT_FIRST_S) * 2**self._repeats)
 
     @property
     def _may_greet_at(self) -> float:
         if self._greeted_at is None:
             return 0.0
-        return self._greeted_at + max(GREET_AGAIN_HOST_S * self.hosts, GREET_AGAIN_FIRST_S)
+        return self._greeted_at + max(GREET_AGAIN_HOST_S * min(self.hosts, HOSTS_LIMIT), GREET_AGAIN_FIRST_S)
 
     def _draw_spread_s(self) -> float:
         return self._draw(0.0, min(SPREAD_HOST_S * self.hosts, SPREAD_LIMIT_S))

@@ -47,10 +47,8 @@ _RABBIT_DEFAULTS: Mapping[str, Any] = {
 }
 # Threads that serve calls, in each server.
 POOL_SIZE = 16
-
-# After each message a listener looks 1, 2, 4, ... ms later whether somebody wants it acknowledged: a dozen times, until
-# it is at a second. Calls are acknowledged before, and only they are received here. No option of oslo.messaging's.
-amqpdriver.ACK_REQUEUE_EVERY_SECONDS_MIN = 1.0
+# See ``rest_after_messages``.
+REST_S = 1.0
 
 
 @cache
@@ -64,6 +62,15 @@ def _configure() -> cfg.ConfigOpts:
         conf.register_opts(options, group)
     conf.set_default("executor_thread_pool_size", POOL_SIZE)
     return conf
+
+
+def rest_after_messages() -> None:
+    """Have listeners of this process wait for the next message; for a process that receives calls and nothing else.
+
+    After each message they look 1, 2, 4, ... ms later whether somebody wants it acknowledged, a dozen times until it is
+    a second. Calls are acknowledged when they come. No option of oslo.messaging's.
+    """
+    amqpdriver.ACK_REQUEUE_EVERY_SECONDS_MIN = REST_S
 
 
 def make_rpc_transport(url: str, options: Mapping[str, Any]) -> oslo_messaging.transport.RPCTransport:

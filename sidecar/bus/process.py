@@ -57,6 +57,7 @@ def main() -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogSieve())
     _limit_memory()
+    oslo.rest_after_messages()
     link = LinkEnd(incoming, outgoing)
     try:
         begin = link.receive_begin()

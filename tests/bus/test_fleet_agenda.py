@@ -5,12 +5,14 @@ import itertools
 import pytest
 
 from sidecar.bus.fleet_agenda import (
+    AGAIN_S,
     ANSWERS_LIMIT,
     FORGOTTEN_S,
     GAP_S,
     GREET_AGAIN_FIRST_S,
     GREET_AGAIN_HOST_S,
     GREETING_SPREAD_LIMIT_S,
+    HOSTS_LIMIT,
     NEWS_S,
     PING_S,
     REFRESH_FIRST_S,
@@ -154,19 +156,25 @@ def test_connected_as_long_as_something_comes_back(settled: FleetAgenda) -> None
 
 
 def test_greets_anew_after_a_gap(settled: FleetAgenda) -> None:
-    for number in range(1, 7):
+    echoes = range(1, 12)
+    for number in echoes:
         settled.receive_echo(number * GAP_S)
         assert settled.take_due(number * GAP_S) == [PING]
-    settled.receive_echo(8 * GAP_S)
-    assert greet(away_s=2 * GAP_S) in settled.take_due(8 * GAP_S)
-    settled.receive_own_announcement(OFFER, "t", 11 * GAP_S)  # late itself, but it is the greeting
-    assert not [cast for cast in settled.take_due(12 * GAP_S) if cast.server is None]
+    settled.receive_echo(13 * GAP_S)
+    assert greet(away_s=2 * GAP_S) in settled.take_due(13 * GAP_S)
+    settled.receive_own_announcement(OFFER, "t", 16 * GAP_S)  # late itself, but it is the greeting
+    assert not is_greeting(settled.take_due(17 * GAP_S))
+
+
+def test_soon_after_a_greeting_its_answers_may_be_missing_as_well(settled: FleetAgenda) -> None:
+    settled.receive_echo(2 * GAP_S)
+    assert greet(away_s=None) in settled.take_due(GREET_AGAIN_FIRST_S)
 
 
 def test_greets_anew_only_so_often(settled: FleetAgenda) -> None:
     settled.receive_echo(2 * GAP_S)
     assert settled.take_due(GREET_AGAIN_FIRST_S - 0.1) == [PING]
-    assert greet(away_s=GREET_AGAIN_FIRST_S) in settled.take_due(GREET_AGAIN_FIRST_S)
+    assert GREETING in settled.take_due(GREET_AGAIN_FIRST_S)
     settled.hosts = 200
     settled.receive_own_announcement(OFFER, "t", 61.0)
     settled.receive_echo(61.0 + 2 * GAP_S)
@@ -254,13 +262,30 @@ def test_who_knows_what_is_offered_needs_no_answer(settled: FleetAgenda) -> None
 def test_another_offer_is_news(settled: FleetAgenda) -> None:
     settled.change_offer(OTHER, 5.0)
     assert settled.take_due(5.0) == [announce(OTHER)]
-    for now in (5.0, 8.0):
-        settled.receive_own_announcement(OTHER, None, now)
+    settled.receive_own_announcement(OTHER, None, 5.0)
+    again = 5.0 + AGAIN_S
+    for number in range(1, 7):
+        settled.receive_own_announcement(OTHER, None, again * number / 6)
+    assert announce(OTHER) in settled.take_due(again), "for who came back a little later"
+    settled.receive_own_announcement(OTHER, None, again)
     later = 5.0 + NEWS_S + 15.0
     settled.receive_greeting("beta", "b", 15.0, later + 0.1)
     settled.receive_greeting("gamma", "c", 15.0, later)
     answers = [cast for cast in settled.take_due(later + 0.1) if cast.method == "announce"]
     assert answers == [announce(OTHER, server="gamma", token="c")]
+
+
+def test_no_more_hosts_are_waited_for_than_a_fleet_has() -> None:
+    rests = []
+    for hosts in (HOSTS_LIMIT, 100 * HOSTS_LIMIT):
+        agenda = make()
+        agenda.hosts = hosts
+        agenda.change_offer(OFFER, 0.0)
+        agenda.start(0.0)
+        agenda.take_due(0.0)
+        due = REPEAT_HOST_S * HOSTS_LIMIT
+        rests.append([is_greeting(agenda.take_due(now)) for now in (due - 0.1, due)])
+    assert rests == [[False, True]] * 2
 
 
 def test_who_has_not_been_heard_answers_everybody() -> None:
