@@ -236,6 +236,7 @@ class TestNoAnswer:
         assert (caught.value.problem.code, caught.value.problem.kind.exit_code) == ("no-answer", 4)
         assert quick.documents.has_sent
 
+    @pytest.mark.long
     def test_a_broker_that_is_down_and_back(
         self, beta: FarHost, client: Client, broker: Broker, monkeypatch: pytest.MonkeyPatch, found: list[Caller]
     ) -> None:

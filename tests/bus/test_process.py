@@ -317,6 +317,7 @@ def test_tells_events(alpha: BusRig) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_broker_that_comes_later(make_rig: MakeRig, vhost: BusVhost, broker: Broker) -> None:
     broker.kill()
     rig = make_rig("alpha", vhost.url(HOST))

@@ -148,6 +148,7 @@ def list_open(descriptors: Path) -> list[Path]:
     return [each for each in descriptors.iterdir() if each.is_symlink()]
 
 
+@pytest.mark.long
 def test_events_are_followed_over_an_outage(beta: FarHost, file: Path, broker: Broker) -> None:
     asked: list[str] = []
     polled, back = threading.Event(), threading.Event()

@@ -244,6 +244,7 @@ def test_it_says_goodbye_and_that_it_is_removed(guest: Guest, host: RawChannel) 
     guest.agent_start(era=OWN.era)
 
 
+@pytest.mark.long
 def test_cost_idle_with_a_host_and_without(guest: Guest, host: RawChannel) -> None:
     pid = restart(guest, "[rates]\nheartbeat_seconds = 2\nactive_user_seconds = 4\n")
     agree(host, 4)
