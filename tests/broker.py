@@ -8,10 +8,13 @@ import re
 import secrets
 import shutil
 import socket
+import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from tests.broker_home import LOOPBACK, Account, BrokerHome, Ports
 from tests.certificates import Certificates, make_certificates
@@ -177,9 +180,7 @@ class Broker:
     def _evaluate(self, expression: str, *, text: bool = False) -> str:
         """Have the node do something and put it on disk, within milliseconds."""
         code = f"R = ({expression}), disk_log:sync(latest_log), {'{ok, lists:flatten(R)}' if text else '{ok, R}'}.\n"
-        done = self._place.run(
-            ["erl_call", "-n", self.node, "-e"], CALL_TIMEOUT_S, stdin_text=code, env=self._home.environment()
-        )
+        done = self._call(code)
         found = re.fullmatch(r"\{ok, \{ok, ?(.*)\}\}\s*", done.stdout, re.DOTALL)
         if found is None or found[1].startswith("{error"):
             raise RuntimeError(f"{self.node}: {code}{done.stdout}{done.stderr}")
@@ -187,6 +188,16 @@ class Broker:
         if not text:
             return answer
         return "" if answer == "[]" else answer.removeprefix('"').removesuffix('"').replace("\\n", "\n")
+
+    @retry(
+        retry=retry_if_exception_message(match=r"(?s).*failed to connect to node"),  # nothing was done then
+        stop=stop_after_delay(CALL_TIMEOUT_S),
+        wait=wait_fixed(0.2),
+        reraise=True,
+    )
+    def _call(self, code: str) -> "subprocess.CompletedProcess[str]":
+        argv = ["erl_call", "-n", self.node, "-e"]
+        return self._place.run(argv, CALL_TIMEOUT_S, stdin_text=code, env=self._home.environment())
 
     def _popen(self, argv: Collection[str]) -> Process:
         with self._log.open("a") as log:

@@ -48,7 +48,7 @@ def broker_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         if os.environ.get("SIDECAR_LAB") == "required":
             pytest.fail(f"a broker is required and cannot run: {reason}", pytrace=False)
         pytest.skip(f"no broker can run: {reason}")
-    node = Broker(tmp_path_factory.mktemp("broker"))
+    node = Broker(tmp_path_factory.mktemp("broker"), tls=True)
     try:
         node.start()
         for user in read_permissions():

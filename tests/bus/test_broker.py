@@ -23,8 +23,8 @@ TIMEOUT_S = 10.0
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A second node, with TLS, beside the worker's."""
-    node = Broker(tmp_path_factory.mktemp("own-broker"), tls=True)
+    """A second node beside the worker's, with nothing in it."""
+    node = Broker(tmp_path_factory.mktemp("own-broker"))
     try:
         node.start()
         yield node
@@ -56,6 +56,7 @@ def test_what_is_durable_outlives_a_kill(own: Broker) -> None:
     assert own.queues() == {"kept": 1}
 
 
+@pytest.mark.long
 def test_a_paused_node_accepts_and_says_nothing(own: Broker) -> None:
     own.pause()
     try:
@@ -75,18 +76,19 @@ def test_a_paused_node_accepts_and_says_nothing(own: Broker) -> None:
     ],
     ids=["right", "another authority", "another name"],
 )
-def test_the_certificate_is_checked(own: Broker, tmp_path: Path, name: str, has_ca: bool, said: str) -> None:
+def test_the_certificate_is_checked(broker: Broker, tmp_path: Path, name: str, has_ca: bool, said: str) -> None:
     """With the options of docs/bus.md; in a process of its own, since they are the process's."""
-    assert own.certificates is not None
-    ca = own.certificates.ca if has_ca else make_certificates(tmp_path / "other", "127.0.0.1").ca
+    assert broker.certificates is not None
+    ca = broker.certificates.ca if has_ca else make_certificates(tmp_path / "other", "127.0.0.1").ca
     options = {"ssl": True, "ssl_ca_file": str(ca)}
-    url = own.url(tls=True).replace(own.address, name)
+    url = broker.url(tls=True).replace(broker.address, name)
     program = f"from sidecar.bus.caller import Caller; Caller('sidecar', {url!r}, {options}).connect()"
     done = Here().run([sys.executable, "-W", "ignore", "-c", program], check=False)
     assert (done.returncode == 0) == (not said)
     assert said in done.stderr
 
 
+@pytest.mark.long
 def test_the_commands_of_the_document_work(own: Broker) -> None:
     """As an operator types them; ``add_user`` asks for a password there, and is given one here."""
     own.control("add_user", "guest", "guest")  # as a fresh RabbitMQ has it
