@@ -293,6 +293,7 @@ def other_client(guest: Guest) -> Iterator[None]:
             program.end()
 
 
+@pytest.mark.long
 def test_another_client_holds_an_agents_job_and_no_agent_is_polled(
     alpha: Host, start_daemon: StartDaemon, guest: Guest, boot_guest: GuestFactory
 ) -> None:

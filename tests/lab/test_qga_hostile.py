@@ -155,6 +155,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_flapping_port(victim: Guest) -> None:
     with count_writes(victim) as writes:
         victim.put("/opt/flap.py", FLAP.encode())
