@@ -97,6 +97,7 @@ def test_nobody_there(file: Path, command: tuple[str, ...]) -> None:
     assert done.stderr.startswith("sidecarctl: beta (over the bus): nobody of this name")
 
 
+@pytest.mark.thorough
 def test_a_broker_that_is_down_is_one_line_and_no_long_wait(tmp_path: Path) -> None:
     url, file = "rabbit://reader:secret@127.0.0.1:1/sidecar", tmp_path / "bus.toml"
     file.write_text(f'[bus]\nurl = "{url}"\nadmin_url = "{url}"\n')
