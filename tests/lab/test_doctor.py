@@ -208,10 +208,12 @@ SHORT_MINUTE_S = 6.0
 IN_SHORT_MINUTES = f"""
 import sidecar.protocol.budget
 sidecar.protocol.budget.RENEGOTIATION_WINDOW_S = {SHORT_MINUTE_S}
+import sidecar.engine.recorder
+sidecar.engine.recorder.WRITE_WINDOW_S = {SHORT_MINUTE_S}
 from sidecar.daemon import main
 main()
 """
-"""sidecard as it is, but for how long a minute is to a restless guest; the engine's tests wait it out."""
+"""sidecard as it is, but for how long a restless guest's minute is, and its record's: the engine's tests wait."""
 
 
 def test_agent_that_is_restarted_all_the_time(operator: Operator) -> None:
