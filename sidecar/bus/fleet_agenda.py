@@ -79,7 +79,6 @@ class FleetAgenda:
         self._refresh_at: float | None = None
         self._answer_at: float | None = None
         self._asked: dict[str, str] = {}
-        self._asked_at = 0.0
         self._echo_at: float | None = None
         # Since when others' words may have been missed; and since when the others may know what is offered now.
         self._missed_since: float | None = None
@@ -125,7 +124,6 @@ class FleetAgenda:
         if away_s is not None and now - self._news_at > away_s + NEWS_S:
             return
         if not self._asked:
-            self._asked_at = now
             self._answer_at = now + self._draw_spread_s()
         if hostname in self._asked or len(self._asked) < ASKED_LIMIT:
             self._asked[hostname] = token
@@ -143,8 +141,9 @@ class FleetAgenda:
         self.receive_echo(now)
         self._repeats = 0
         if offer != self._heard:
-            if None not in (self._heard, self._announce_at, self._refresh_at):
-                self._refresh_at = min(self._refresh_at, now + AGAIN_S)  # type: ignore[type-var]  # it is not
+            is_change = self._heard is not None and self._announce_at is not None
+            if is_change and self._refresh_at is not None:
+                self._refresh_at = min(self._refresh_at, now + AGAIN_S)
             self._heard, self._news_at = offer, now
         if token == self.token:
             self._greet_at, self._greeted_at = None, now
@@ -200,14 +199,17 @@ class FleetAgenda:
 
     @property
     def _repeat_s(self) -> float:
-        hosts = min(self.hosts, HOSTS_LIMIT)
-        return float(max(REPEAT_HOST_S * hosts, REPEAT_FIRST_S) * 2**self._repeats)
+        return float(max(REPEAT_HOST_S * self._believed_hosts, REPEAT_FIRST_S) * 2**self._repeats)
+
+    @property
+    def _believed_hosts(self) -> int:
+        return min(self.hosts, HOSTS_LIMIT)
 
     @property
     def _may_greet_at(self) -> float:
         if self._greeted_at is None:
             return 0.0
-        return self._greeted_at + max(GREET_AGAIN_HOST_S * min(self.hosts, HOSTS_LIMIT), GREET_AGAIN_FIRST_S)
+        return self._greeted_at + max(GREET_AGAIN_HOST_S * self._believed_hosts, GREET_AGAIN_FIRST_S)
 
     def _draw_spread_s(self) -> float:
         return self._draw(0.0, min(SPREAD_HOST_S * self.hosts, SPREAD_LIMIT_S))

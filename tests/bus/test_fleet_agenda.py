@@ -48,6 +48,15 @@ def is_greeting(casts: list[Cast]) -> bool:
     return any(cast.server is None and cast.values.get("answer_to") for cast in casts)
 
 
+def settle(agenda: FleetAgenda, hosts: int) -> None:
+    """Greeted at 0, and heard itself, among so many others."""
+    agenda.hosts = hosts
+    agenda.change_offer(OFFER, 0.0)
+    agenda.start(0.0)
+    agenda.take_due(0.0)
+    agenda.receive_own_announcement(OFFER, "t", 0.0)
+
+
 @pytest.fixture
 def settled() -> FleetAgenda:
     """Greeted at 0, and heard itself."""
@@ -185,11 +194,7 @@ def test_greets_anew_only_so_often(settled: FleetAgenda) -> None:
 
 def test_a_fleet_does_not_greet_all_at_once() -> None:
     agenda = make(draws_high=True)
-    agenda.hosts = 10_000
-    agenda.change_offer(OFFER, 0.0)
-    agenda.start(0.0)
-    agenda.take_due(0.0)
-    agenda.receive_own_announcement(OFFER, "t", 0.0)
+    settle(agenda, 10_000)
     later = 10_000 * GREET_AGAIN_HOST_S + 1.0
     agenda.receive_echo(later)
     assert not is_greeting(agenda.take_due(later + GREETING_SPREAD_LIMIT_S - 0.1))
@@ -199,11 +204,7 @@ def test_a_fleet_does_not_greet_all_at_once() -> None:
 @pytest.mark.parametrize(("hosts", "spread_s"), [(20, 0.08), (200, 8.0), (1000, 200.0)])
 def test_greetings_are_spread_by_what_they_cost_the_broker(hosts: int, spread_s: float) -> None:
     agenda = make(draws_high=True)
-    agenda.hosts = hosts
-    agenda.change_offer(OFFER, 0.0)
-    agenda.start(0.0)
-    agenda.take_due(0.0)
-    agenda.receive_own_announcement(OFFER, "t", 0.0)
+    settle(agenda, hosts)
     later = hosts * GREET_AGAIN_HOST_S + 61.0
     agenda.receive_echo(later)
     assert not is_greeting(agenda.take_due(later + spread_s - 0.01))
@@ -239,11 +240,7 @@ def test_answers_who_greets_once(settled: FleetAgenda) -> None:
 @pytest.mark.parametrize(("hosts", "spread_s"), [(0, 0.0), (200, 1.0), (2000, 10.0), (100_000, 10.0)])
 def test_answers_are_spread(settled: FleetAgenda, hosts: int, spread_s: float) -> None:
     agenda = make(draws_high=True)
-    agenda.hosts = hosts
-    agenda.change_offer(OFFER, 0.0)
-    agenda.start(0.0)
-    agenda.take_due(0.0)
-    agenda.receive_own_announcement(OFFER, "t", 0.0)
+    settle(agenda, hosts)
     agenda.receive_greeting("beta", "b", None, 1.0)
     answer = announce(server="beta", token="b")
     if spread_s:
@@ -319,11 +316,7 @@ def test_who_hears_an_announcement_needs_no_answer() -> None:
 )
 def test_announces_itself_from_time_to_time(hosts: int, wanted_s: float) -> None:
     agenda = FleetAgenda("alpha", "t", lambda low, high: (low + high) / 2)
-    agenda.hosts = hosts
-    agenda.change_offer(OFFER, 0.0)
-    agenda.start(0.0)
-    agenda.take_due(0.0)
-    agenda.receive_own_announcement(OFFER, "t", 0.0)
+    settle(agenda, hosts)
     assert announce() not in agenda.take_due(wanted_s - 1)
     assert announce() in agenda.take_due(wanted_s + 1)
     agenda.receive_own_announcement(OFFER, None, wanted_s + 1)
