@@ -59,7 +59,8 @@ def _forecast(channel: Channel, offer: Offer) -> ChannelForecastView:
 
 def _forecast_ovirt(channel: Channel, row: ChannelRow, maximum: int) -> tuple[str, tuple[LostMessageView, ...]]:
     agreed = int(row.version)
-    there = common_version(int(row.guest or 0), maximum)
+    # An agent whose version was inferred has offered nothing here: it is what we agreed on, at least.
+    there = common_version(int(row.guest or row.version), maximum)
     lost = [
         LostMessageView(message.name, message.direction.value, str(message.since), message.name in channel.used)
         for table in (HOST_TO_GUEST, GUEST_TO_HOST)

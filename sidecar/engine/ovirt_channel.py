@@ -45,11 +45,12 @@ class OvirtChannel:
         surroundings: Surroundings,
         clock: GuestClock,
         recorded: ChannelRow | None,
+        hint: ChannelRow | None,
         tools: ToolsEntry,
         facts: Facts,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is this channel's row of this QEMU process's record, if any.
+        """``recorded`` is this channel's row of this QEMU process's record, if any; ``hint`` is that of another's.
 
         ``tools`` is told of the guest's tools, and ``facts`` of all else that it tells of itself.
         """
@@ -57,7 +58,7 @@ class OvirtChannel:
         self._clock, self._surroundings, self._label, self._changed = clock, surroundings, label, changed
         settings, dialer = surroundings.settings, surroundings.dialer
         self._tools, self._facts = OvirtTools(tools, settings.ovirt_maximum), facts
-        earlier = read_view(recorded, self.dialect, int)
+        earlier, elsewhere = read_view(recorded, self.dialect, int), read_view(hint, self.dialect, int)
         port = Port.from_xml(device.opened)
         stage = _resume_stage(earlier, port)
         self._session = HostSession(
@@ -68,6 +69,7 @@ class OvirtChannel:
             port=port,
             stage=stage,
             offer=earlier.guest if earlier and stage is not Stage.UNHEARD else None,
+            hint=elsewhere.guest if elsewhere else None,
         )
         since = recorded.since if recorded else None
         self._entry = Entry(device.name, self.dialect, self._session.view, surroundings.wall_clock, earlier, since)

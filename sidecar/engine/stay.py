@@ -99,6 +99,7 @@ class Stay:
             surroundings,
             self._clock,
             own,
+            None if own else snapshot.record,
             self._tools,
             self._facts,
             self._publish,

@@ -28,15 +28,16 @@ class StayChannels:
         surroundings: Surroundings,
         clock: GuestClock,
         recorded: Agreement | None,
+        came_along: Agreement | None,
         tools: ToolsEntry,
         facts: Facts,
         changed: Callable[[], None],
     ) -> None:
-        """``recorded`` is the record of the same QEMU process, if there is one already."""
+        """``recorded`` is the record of the same QEMU process, if there is one; ``came_along`` another's."""
         self._uuid, self._pid, self._label, self._surroundings = uuid, pid, label, surroundings
         self._clock, self._tools, self._facts, self._changed = clock, tools, facts, changed
         # Each of these holds for the channel that is here now, not for one plugged later.
-        self._earlier = {} if recorded is None else {row.name: row for row in recorded.channels}
+        self._earlier, self._elsewhere = _rows_by_name(recorded), _rows_by_name(came_along)
         self._channels: dict[str, Channel] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -77,19 +78,20 @@ class StayChannels:
         self._choose_ovirt()
 
     def _add(self, device: ChannelDevice) -> None:
-        recorded = self._earlier.pop(device.name, None)
-        channel = self._channels[device.name] = self._make(device, recorded)
+        recorded, hint = self._earlier.pop(device.name, None), self._elsewhere.pop(device.name, None)
+        channel = self._channels[device.name] = self._make(device, recorded, hint)
         assert self._group is not None
         channel.start(self._group)
 
-    def _make(self, device: ChannelDevice, recorded: ChannelRow | None) -> Channel:
+    def _make(self, device: ChannelDevice, recorded: ChannelRow | None, hint: ChannelRow | None) -> Channel:
         surroundings, clock, tools, facts = self._surroundings, self._clock, self._tools, self._facts
         label = f"{self._label}: {device.name}"
         line: Line
         match surroundings.settings.find_way(device.name):
             case Way.OVIRT:
                 changed = self._choose_ovirt
-                return OvirtChannel(device, self._pid, label, surroundings, clock, recorded, tools, facts, changed)
+                rows = recorded, hint
+                return OvirtChannel(device, self._pid, label, surroundings, clock, *rows, tools, facts, changed)
             case Way.LIBVIRT:
                 line = LibvirtLine(surroundings.hypervisor, self._uuid)
             case Way.DIRECT:
@@ -107,6 +109,10 @@ class StayChannels:
             elif not speaking:
                 channel.wake()
         self._changed()
+
+
+def _rows_by_name(record: Agreement | None) -> dict[str, ChannelRow]:
+    return {} if record is None else {row.name: row for row in record.channels}
 
 
 def _same_socket(one: ChannelDevice, other: ChannelDevice) -> bool:

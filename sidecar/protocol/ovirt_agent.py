@@ -34,7 +34,7 @@ from sidecar.errors import MessageNotAllowedError
 from sidecar.protocol.bad_input import BadInput, BadInputCode, Complaints
 from sidecar.protocol.framing import LineSplitter
 from sidecar.protocol.ovirt_messages import GUEST_TO_HOST, HOST_TO_GUEST, refuse, render_message
-from sidecar.protocol.versions import OVIRT_MAXIMUM, is_offer
+from sidecar.protocol.versions import OVIRT_MAXIMUM, PROMPT_SINCE, is_offer
 
 Arguments = Mapping[str, object]
 
@@ -72,9 +72,6 @@ FOLLOW_UP_S = 0.05
 UNTOLD_S = 30.0
 # Each time twice as long, up to this: it costs one heartbeat.
 UNTOLD_LAST_S = 300.0
-
-# The API version whose agents answer a refresh that carries apiVersion with a heartbeat.
-_PROMPT_SINCE = 4
 
 # What is of no use to another host than the one that asked.
 _ANSWERS = frozenset({"completion", "echo"})
@@ -205,7 +202,7 @@ class AgentSession:
     def _receive_refresh(self, *, versioned: bool) -> Sequence[AgentEvent]:
         if not versioned:
             return [*self._set_version(0, send_anyway=True), RefreshReceived()]
-        if self._maximum >= _PROMPT_SINCE:
+        if self._maximum >= PROMPT_SINCE:
             self._beat()
         self._await_version()
         self._send_all()

@@ -9,6 +9,9 @@ The rules, each of which closes a hole that an implementation fell into (cases o
   agent for good). A host capped to 0 says ``refresh`` without ``apiVersion``, which drops the agent to 0.
 * ``refresh`` goes out once a connection. Nothing a guest says is answered with ``refresh``, or the agents that
   answer it with ``session-startup`` would keep both ends busy for ever.
+* An original agent offers its version only at its next heartbeat. What it sends in answer to ``refresh`` before that
+  may prove that a version is in force at its end, and the record that came along says what it offered last. Both
+  together, and neither alone, are answered with ``api-version`` once an arrival; the heartbeat confirms or corrects.
 * One 0 is the greeting of a freshly started agent, not a verdict; the second in a row is.
 * Everything a guest can repeat has a budget: see ``flapping``.
 
@@ -24,13 +27,13 @@ from sidecar.errors import MessageNotAllowedError, Refusal, RefusalCode
 from sidecar.protocol.bad_input import BadInputCode
 from sidecar.protocol.fact_content import FactContent
 from sidecar.protocol.flapping import Flapping
-from sidecar.protocol.ovirt_messages import HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse
+from sidecar.protocol.ovirt_messages import EVIDENCE, HOST_TO_GUEST, NEGOTIATION_MESSAGES, refuse
 from sidecar.protocol.ovirt_outbox import Outbox
-from sidecar.protocol.ovirt_reader import Event, Heartbeat, OvirtReader
+from sidecar.protocol.ovirt_reader import Event, Heartbeat, MessageReceived, OvirtReader
 from sidecar.protocol.ovirt_states import MOVES, Stage, Step
 from sidecar.protocol.refusals import refuse_unagreed
 from sidecar.protocol.states import ChannelView, Port, State, advance
-from sidecar.protocol.versions import common_version
+from sidecar.protocol.versions import PROMPT_SINCE, common_version
 
 # QEMU reports an opening or closing of one port at most once a second, libvirt passes it on at once.
 REPORT_DELAY_S = 2.0
@@ -53,6 +56,7 @@ class HostSession:
         port: Port,
         stage: Stage = Stage.UNHEARD,
         offer: int | None = None,
+        hint: int | None = None,
     ) -> None:
         """Start with everything unknown.
 
@@ -64,13 +68,14 @@ class HostSession:
             port: What the live XML says of the guest's end.
             stage: Where the negotiation stood, when a daemon before us followed this arrival.
             offer: What the guest had offered then.
+            hint: What the guest offered last on another host, as the record that came along says.
         """
         self._maximum = maximum
         self._responsive_s, self._absent_s = responsive_s, absent_s
         self._port = port
         self._stage = stage
         self._version = 0
-        self._offer = offer
+        self._offer, self._hint = offer, hint
         self._arrived_at = self._quiet_since = now
         self._flapping = Flapping()
         self._reader = OvirtReader()
@@ -218,14 +223,26 @@ class HostSession:
         for event in events:
             if isinstance(event, Heartbeat):
                 self._receive_heartbeat(event.offer)
+        self._weigh_evidence(events)
         return events
 
     def take_facts(self) -> Mapping[str, FactContent]:
         """What the guest told of itself since the last call, by message: the newest word, given out once."""
         return self._reader.take_facts()
 
+    def _weigh_evidence(self, events: list[Event]) -> None:
+        """What the agent can send proves a version that is in force at its end, or a later one."""
+        proved = max((EVIDENCE.get(event.name, 0) for event in events if isinstance(event, MessageReceived)), default=0)
+        if not proved or self._hint is None or self._stage is not Stage.UNHEARD:
+            return
+        hint, self._hint = self._hint, None
+        # Who offered that much more speaks its version at once.
+        if proved <= hint < PROMPT_SINCE and self._maximum:
+            self._conclude(Step.EVIDENCE, common_version(hint, self._maximum))
+
     def _receive_heartbeat(self, offer: int | None) -> None:
         self._quiet_since = self._now
+        self._hint = None  # older than this
         self._outbox.refresh_once(self._maximum, self._now)  # the one that was held back while the port flapped
         self._offer = offer
         self._conclude(*_judge_offer(offer, self._maximum))
@@ -240,9 +257,10 @@ class HostSession:
         if stage is not Stage.RESTARTED and not self._flapping.take(self._now):
             self._suppress()
             return
+        confirmed = self._stage is Stage.INFERRED and version == self._version
         self._stage, self._version = stage, version
         if version > 0:
-            self._agreements += 1
+            self._agreements += not confirmed
             self._outbox.send("api-version", version, {"apiVersion": version})
 
     def _suppress(self) -> None:
@@ -265,7 +283,9 @@ class HostSession:
         self._maximum = maximum
         if refresh:
             self._outbox.send_refresh(maximum, now)
-        if self._stage.state in _VERDICTS:
+        if self._stage is Stage.INFERRED:
+            self._forget(Step.CONNECTED)  # the heartbeat will tell
+        elif self._stage.state in _VERDICTS:
             self._conclude(*_judge_offer(self._offer, self._maximum))
 
     # Bytes to write.

@@ -89,6 +89,9 @@ HOST_TO_GUEST = _table(
 )
 
 
+EVIDENCE = MappingProxyType({name: GUEST_TO_HOST[name].since for name in ("timezone", "os-info", "containers")})
+"""What original agents send in answer to ``refresh`` only when that version, at least, is in force at their end."""
+
 NEGOTIATION_MESSAGES = frozenset({"api-version", "refresh"})
 """What only the negotiation sends: from anybody else it would make one end believe another version than the other."""
 

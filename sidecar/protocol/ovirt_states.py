@@ -26,6 +26,7 @@ class Stage(Enum):
     FOREIGN = (State.WAITING, Reason.SOCKET_FOREIGN)
     STANDBY = (State.WAITING, Reason.OTHER_CHANNEL)
     FLAPPING = (State.WAITING, Reason.FLAPPING)
+    INFERRED = (State.AGREED, Reason.INFERRED)  # from the record that came along and what the agent sends
     AGREED = (State.AGREED, None)
     NO_VERSION = (State.UNVERSIONED, Reason.NO_VERSION)
     AT_ZERO = (State.UNVERSIONED, Reason.STAYS_AT_ZERO)
@@ -42,6 +43,7 @@ class Step(Enum):
 
     OPENED = "the guest's end opened: whoever is there now is unknown"
     CONNECTED = "a new connection of ours, or a new cap: ask again"
+    EVIDENCE = "before any heartbeat: what the agent sends bears out what it offered on another host"
     OFFER = "a heartbeat offered 1 or more"
     ZERO = "a heartbeat offered 0"
     NO_OFFER = "a heartbeat without a valid version"
@@ -60,6 +62,7 @@ class Step(Enum):
 _HEARD = {
     Stage.RESTARTED,
     Stage.FLAPPING,
+    Stage.INFERRED,
     Stage.AGREED,
     Stage.NO_VERSION,
     Stage.AT_ZERO,
@@ -75,6 +78,7 @@ def _moves() -> Mapping[tuple[Stage, Step], Stage]:
     moves = {(stage, Step.OPENED): Stage.UNHEARD for stage in {*Stage} - _SOCKET_FAULTS - {Stage.YIELDED}}
     # Our dialling again opens nothing in the guest: closed stays closed, absent stays absent.
     moves |= {(stage, Step.CONNECTED): Stage.UNHEARD for stage in {*Stage} - {Stage.CLOSED, Stage.NOT_OPENED}}
+    moves[Stage.UNHEARD, Step.EVIDENCE] = Stage.INFERRED  # a heartbeat, whatever it says, is worth more
     moves |= {(stage, Step.OFFER): Stage.AGREED for stage in Stage}
     moves |= {(stage, Step.NO_OFFER): Stage.NO_VERSION for stage in Stage}
     moves |= {(stage, Step.CAPPED): Stage.CAPPED for stage in Stage}

@@ -15,6 +15,9 @@ from sidecar.errors import ConfigurationError
 OVIRT_MAXIMUM = 4
 """The highest version that this code speaks."""
 
+PROMPT_SINCE = 4
+"""Agents whose maximum is this or above answer a ``refresh`` that carries ``apiVersion`` with a heartbeat at once."""
+
 # The wire carries a JSON integer; a signed 32-bit range is what every peer, XML-RPC included, can hold.
 OFFER_LIMIT = 2**31 - 1
 

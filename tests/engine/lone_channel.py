@@ -23,7 +23,14 @@ PATH, PID = "/run/channels/1", 4711
 class LoneChannel:
     """The channel and everything around it; the guest runs, its end is closed."""
 
-    def __init__(self, maximum: int = 4, *, opened: bool | None = False, recorded: ChannelRow | None = None) -> None:
+    def __init__(
+        self,
+        maximum: int = 4,
+        *,
+        opened: bool | None = False,
+        recorded: ChannelRow | None = None,
+        hint: ChannelRow | None = None,
+    ) -> None:
         self.dialer = FakeDialer()
         self.socket = self.dialer.serve(PATH, PID)
         settings = Settings(ovirt_maximum=maximum, responsive_s=120, absent_s=120)
@@ -37,7 +44,7 @@ class LoneChannel:
         self.tools = ToolsEntry(None, self.surroundings, self.clock, self._changed)
         self.facts = Facts(wall_clock, asyncio.get_running_loop().time)
         self.channel = OvirtChannel(
-            device, PID, "'vm1'", self.surroundings, self.clock, recorded, self.tools, self.facts, self._changed
+            device, PID, "'vm1'", self.surroundings, self.clock, recorded, hint, self.tools, self.facts, self._changed
         )
         self.guest = FakeGuest(self.socket, AgentModel(Era.V1_0_16), self.channel.port_changed)
 

@@ -9,6 +9,7 @@ from sidecar.engine.ports import Activity
 from sidecar.record.agreement import Origin
 from tests.engine.lone_host import BETA, NEW, LoneHost, came_along, now, settle
 from tests.fakes.hypervisor import FakeDomain
+from tests.fakes.ovirt_agent import AgentModel, Era
 
 pytestmark = pytest.mark.looptime
 
@@ -120,6 +121,24 @@ class TestMigration:
             assert arrival(domain) == ("migration", 8)
             assert host.verdict(domain) == ("agreed", "2", None)
             assert guest.agent.version == 2
+            guest.silence()
+
+    async def test_an_original_agent_is_agreed_with_before_its_heartbeat(self) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain(record=came_along(1, "3"))
+            guest = host.guest(domain, agent=AgentModel(Era.V1_0_12))
+            guest.agent.heartbeat()
+            guest.agent.version = 2
+            guest.stand()
+            host.event(domain, Happening.STARTED, Origin.MIGRATION)
+            await settle(0.3)
+            guest.arrive(host.socket(domain), host.reporter(domain))
+            await resume(host, domain, Origin.MIGRATION, Origin.MIGRATION)
+            assert host.verdict(domain) == ("agreed", "3", "inferred")
+            assert (host.row(domain).guest, guest.agent.version) == (None, 3)
+            await settle(6)
+            assert host.verdict(domain) == ("agreed", "3", None)
+            assert guest.heard.count(b"api-version") == 2
             guest.silence()
 
     async def test_first_write_says_waiting_while_nothing_is_agreed(self) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import pytest
 
@@ -43,9 +44,22 @@ def migrating(guest: Guest, destination: Host, *options: str) -> Iterator[None]:
         virsh.end()
 
 
+def answers(guest: Guest) -> list[list[object]]:
+    """The versions that the agent was told, in order, after each `refresh`."""
+    answers: list[list[object]] = []
+    for name, arguments in guest.agent_received():
+        if name == "refresh":
+            answers.append([])
+        elif name == "api-version":
+            answers[-1].append(arguments["apiVersion"])
+    return answers
+
+
 def told(guest: Guest) -> list[object]:
-    """Each version that the agent was told, in order."""
-    return [arguments["apiVersion"] for name, arguments in guest.agent_received() if name == "api-version"]
+    """Each version that the agent was told, in order; what was inferred and then confirmed counts once."""
+    told = [version for version in answers(guest) if version]
+    assert all(len(versions) <= 2 and len({*versions}) == 1 for versions in told)
+    return [version for version, *_ in told]
 
 
 def test_to_a_lower_host_and_back(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
@@ -62,6 +76,30 @@ def test_to_a_lower_host_and_back(hosts: tuple[Host, Host], boot_guest: GuestFac
     back = wait_agreed(guest, 3, arrivals=3)
     assert (back.attributes["host"], back.attributes["arrival"]) == ("alpha", "migration")
     assert told(guest) == [3, 2, 3]
+
+
+def test_an_original_agent_is_agreed_with_before_its_heartbeat(
+    hosts: tuple[Host, Host], boot_guest: GuestFactory
+) -> None:
+    alpha, beta = hosts
+    beta.start_sidecard()
+    guest = boot_guest(GuestSpec(channels=(OVIRT_PORT,), agent=AgentSpec(era="1.0.12", heartbeat_s=5)))
+    wait_agreed(guest, 3)
+    took = []
+    for arrivals, host in enumerate((beta, alpha, beta), 2):
+        guest.migrate(host)
+        inferred = wait_for_verdict(guest, "agreed", 3, "inferred", arrivals=arrivals)
+        assert "guest" not in inferred.ovirt
+        confirmed = wait_agreed(guest, 3, arrivals=arrivals)
+        assert (confirmed.ovirt["guest"], confirmed.ovirt["since"]) == ("3", inferred.ovirt["since"])
+        took.append(seconds_between(confirmed.attributes["arrived"], confirmed.ovirt["since"]))
+    assert answers(guest) == [[3], [3, 3], [3, 3], [3, 3]]
+    assert sorted(took)[1] < 0.5, took
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """Between two times of a record."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 @pytest.mark.parametrize("era", ["1.0.8", "1.0.10", "1.0.11"])
