@@ -125,6 +125,24 @@ def wait_for_qga(
     return wait_for_verdict(guest, state, version, reason, channel=channel, arrivals=arrivals, timeout_s=timeout_s)
 
 
+def answers(guest: Guest) -> list[list[object]]:
+    """The versions that the agent was told, in order, after each `refresh`."""
+    answers: list[list[object]] = []
+    for name, arguments in guest.agent_received():
+        if name == "refresh":
+            answers.append([])
+        elif name == "api-version":
+            answers[-1].append(arguments["apiVersion"])
+    return answers
+
+
+def told(guest: Guest) -> list[object]:
+    """Each version that the agent was told, in order; what was inferred and then confirmed counts once."""
+    told = [version for version in answers(guest) if version]
+    assert all(len(versions) <= 2 and len({*versions}) == 1 for versions in told)
+    return [version for version, *_ in told]
+
+
 def remove_record(guest: Guest) -> None:
     """Takes the record away, if there is one: what shows up next is new."""
     for where in ("--live", "--config"):

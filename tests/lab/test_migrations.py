@@ -12,7 +12,7 @@ from tests.lab.conftest import GuestFactory
 from tests.lab.domain_xml import OVIRT_PORT, AgentSpec, GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.host import Host
-from tests.lab.records import read_record, wait_agreed, wait_for_verdict
+from tests.lab.records import answers, read_record, told, wait_agreed, wait_for_verdict
 from tests.lab.waiting import wait_for
 
 ONE_CHANNEL = GuestSpec(channels=(OVIRT_PORT,))
@@ -42,24 +42,6 @@ def migrating(guest: Guest, destination: Host, *options: str) -> Iterator[None]:
         virsh.wait(30)
     finally:
         virsh.end()
-
-
-def answers(guest: Guest) -> list[list[object]]:
-    """The versions that the agent was told, in order, after each `refresh`."""
-    answers: list[list[object]] = []
-    for name, arguments in guest.agent_received():
-        if name == "refresh":
-            answers.append([])
-        elif name == "api-version":
-            answers[-1].append(arguments["apiVersion"])
-    return answers
-
-
-def told(guest: Guest) -> list[object]:
-    """Each version that the agent was told, in order; what was inferred and then confirmed counts once."""
-    told = [version for version in answers(guest) if version]
-    assert all(len(versions) <= 2 and len({*versions}) == 1 for versions in told)
-    return [version for version, *_ in told]
 
 
 def test_to_a_lower_host_and_back(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
