@@ -216,6 +216,7 @@ main()
 """sidecard as it is, but for how long a restless guest's minute is, and its record's: the engine's tests wait."""
 
 
+@pytest.mark.long
 def test_agent_that_is_restarted_all_the_time(operator: Operator) -> None:
     host, guest = operator.host, operator.guest
     host.stop_sidecard()

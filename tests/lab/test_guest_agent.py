@@ -284,6 +284,7 @@ def test_a_port_that_comes_late_and_goes_and_comes_again(alpha: Host, boot_guest
     assert guest.agent_log(OVIRT_PORT).count("opened") == 2
 
 
+@pytest.mark.long
 def test_a_driver_that_is_unbound_and_bound_again(alpha: Host, clean_hosts: None, boot_guest: GuestFactory) -> None:
     alpha.start_sidecard()
     guest = boot_guest(GuestSpec(channels=(OVIRT_PORT,), agent=None))

@@ -336,6 +336,7 @@ def test_reset(shared_guest: Guest, step: Step) -> None:
     agree(shared_guest, 3)
 
 
+@pytest.mark.long
 def test_reboot_from_inside(shared_guest: Guest) -> None:
     shared_guest.shell("touch /run/before")
     shared_guest.shell_no_answer("reboot -f")
@@ -360,6 +361,7 @@ def test_offline_migration(defined_guest: Guest, beta: Host, step: Step) -> None
     assert defined_guest.here.virsh("domstate", defined_guest.name).strip() == "paused"
 
 
+@pytest.mark.long
 def test_snapshot_revert(boot_guest: GuestFactory, step: Step) -> None:
     guest = boot_guest(GuestSpec(disk=True, channels=(OVIRT_PORT,)))
     agree(guest, 2)

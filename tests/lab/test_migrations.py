@@ -198,6 +198,7 @@ def test_daemon_killed_before_and_started_after(hosts: tuple[Host, Host], boot_g
     wait_for(lambda: not list(beta.path("/run/sidecar/spool").iterdir()), 5, "the spool to be empty")
 
 
+@pytest.mark.long
 def test_many_times_to_and_fro(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     alpha, beta = hosts
     beta.start_sidecard(CAPPED_TO_2)

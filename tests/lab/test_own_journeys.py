@@ -121,7 +121,10 @@ def test_without_our_agent_the_tools_are_those_of_the_other_agents(host: Host, b
     wait_for_tools(alone, source="qga", version="7.2.22", upgradable="unknown", up_to_date="false")
 
 
-@pytest.mark.parametrize(("locked", "upgradable", "up_to_date"), [(True, "false", "true"), (False, "true", "false")])
+@pytest.mark.parametrize(
+    ("locked", "upgradable", "up_to_date"),
+    [(True, "false", "true"), pytest.param(False, "true", "false", marks=pytest.mark.long)],
+)
 def test_the_lock_file_is_read_through_the_qemu_guest_agent(
     host: Host, boot_guest: GuestFactory, locked: bool, upgradable: str, up_to_date: str
 ) -> None:

@@ -117,6 +117,7 @@ def test_upgraded_while_nobody_looks(hosts: tuple[Host, Host], boot_guest: Guest
     wait_both(guest, 3, "7.2", arrivals=3)
 
 
+@pytest.mark.long
 def test_replaced_right_after_it_moved(hosts: tuple[Host, Host], boot_guest: GuestFactory, newer_qga: Path) -> None:
     _alpha, beta = hosts
     beta.start_sidecard()
