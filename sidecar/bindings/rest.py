@@ -53,6 +53,7 @@ class Rest:
             _require_reading(request.method)
             return make_response(await self._render_metrics(), METRICS_TYPE, self._bridge.version)
         operation, arguments = find_operation(request.method, path)
+        self._bridge.admit(operation.name, exchange.caller)  # nobody's body is read, let alone parsed, for nothing
         given = await _read_arguments(exchange, operation)
         if repeated := arguments.keys() & given.keys():
             raise ProblemError(ProblemCode.BAD_REQUEST, f"{min(repeated)} is given in the path already")

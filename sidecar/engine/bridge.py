@@ -57,7 +57,7 @@ class Bridge:
         Raises:
             ProblemError: It was refused, or did not come to a good end; the problem's code says what happened.
         """
-        operation = self._admit(name, caller)
+        operation = self.admit(name, caller)
         values = read_arguments(operation, arguments)
         outcome = "interrupted"
         try:
@@ -78,7 +78,7 @@ class Bridge:
 
     def follow(self, arguments: Mapping[str, object], caller: Caller) -> EventFilter:
         """The operation ``events`` for a binding that streams; raises as ``call`` does."""
-        values = read_arguments(self._admit("events", caller), arguments)
+        values = read_arguments(self.admit("events", caller), arguments)
         return self._operations.follow(values["domain"], values["after"])
 
     def _method(self, operation: Operation) -> Callable[..., Awaitable[Any]]:
@@ -97,7 +97,12 @@ class Bridge:
 
     # Who may ask.
 
-    def _admit(self, name: str, caller: Caller) -> Operation:
+    def admit(self, name: str, caller: Caller) -> Operation:
+        """The operation, if he may have it: for a binding that can tell before it reads what the caller sent.
+
+        Raises:
+            ProblemError: He may not, there is none, or he speaks another version.
+        """
         operation = OPERATIONS.get(name)
         if operation is None or not self.version.serves(operation.since):
             raise ProblemError(ProblemCode.UNKNOWN_OPERATION, f"no operation {name[:64]!a} in version {self.version}")

@@ -92,6 +92,16 @@ async def test_a_body_that_does_not_come_is_too_slow(strict: Rig) -> None:
     assert not strict.operations.calls
 
 
+async def test_who_may_not_is_told_before_his_body_is_read(strict: Rig) -> None:
+    async with connected(strict.readonly) as client:
+        await client.send(f"POST {SEND} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
+        status, _, body = await client.read_answer()
+        assert (status, json.loads(body)["code"]) == (403, "forbidden"), "and not 408 after a while"
+    async with connected(strict.readonly) as client:
+        await client.send(post(SEND, b"no JSON"))
+        assert (await client.read_answer())[0] == 403
+
+
 async def test_an_answer_that_nobody_reads_ends_the_connection(strict: Rig) -> None:
     strict.operations.samples["list"] = strict.operations.samples["list"] * 3000  # type: ignore[operator]
     async with connected(strict.full) as client:
