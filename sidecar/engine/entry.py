@@ -1,6 +1,7 @@
 """A channel's row in the record, as it should be now, and the timer for what changes by itself."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Generic
@@ -13,6 +14,9 @@ from sidecar.record.agreement import ChannelRow
 # A timer fires this much late, and so never a hair too early for the deadline it was set for: it would be set again and
 # again until the hair is over.
 TIMER_SLACK_S = 0.001
+
+# An API version, or a release: what we write, and nothing that int() takes beside it.
+_VERSION = re.compile(r"[0-9]{1,10}|[0-9]{1,9}(\.[0-9]{1,9}){1,3}")
 
 _INFINITY = float("inf")
 
@@ -103,12 +107,18 @@ def read_view(
     """
     if row is None or row.dialect != dialect:
         return None
+
+    def read(text: str) -> VersionT:
+        if _VERSION.fullmatch(text) is None:
+            raise ValueError("no version")
+        return parse_version(text)
+
     try:
         return ChannelView(
             State(row.state),
-            parse_version(row.version),
-            None if row.guest is None else parse_version(row.guest),
-            parse_version(row.host),
+            read(row.version),
+            None if row.guest is None else read(row.guest),
+            read(row.host),
             None if row.reason is None else Reason(row.reason),
         )
     except ValueError:

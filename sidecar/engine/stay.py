@@ -25,7 +25,7 @@ from sidecar.engine.sending import choose_channel
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay_channels import StayChannels
 from sidecar.engine.tools import ToolsEntry
-from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin
+from sidecar.record.agreement import ARRIVALS_LIMIT, Agreement, Origin, is_written_by_us
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +106,11 @@ class Stay:
         )
 
     def _own_record(self, record: Agreement | None) -> Agreement | None:
-        ours = (self._surroundings.identity.uuid, self.run_token)
-        return record if record is not None and (record.host_uuid, record.run) == ours else None
+        """The record of this arrival, when a daemon before us wrote it; a host that was renamed has its new name."""
+        identity = self._surroundings.identity
+        if record is None or (record.host_uuid, record.run) != (identity.uuid, self.run_token):
+            return None
+        return replace(record, host=identity.hostname) if is_written_by_us(record) else None
 
     async def run(self, snapshot: DomainSnapshot, came: Origin | None) -> None:
         """Attach to the channels and keep the record, until cancelled; closes every connection on the way out."""

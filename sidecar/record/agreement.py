@@ -3,6 +3,7 @@
 Source: docs/record.md.
 """
 
+import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -27,6 +28,9 @@ RECORD_LIMIT_CHARACTERS = ROWS_LIMIT * 1024
 
 
 _CHILDREN = ("channels", "tools")
+
+# As ``engine.clocks`` renders times.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 class Origin(StrEnum):
@@ -123,6 +127,16 @@ def read_agreement(root: ElementTree.Element) -> Agreement | None:
     values["channels"] = tuple(ChannelRow(**_read_attributes(row, ChannelRow)) for row in rows)
     values["tools"] = _read_tools([child for child in root if _local_name(child) == "tools"])
     return Agreement(**values)
+
+
+def is_written_by_us(agreement: Agreement) -> bool:
+    """Whether the texts that we would go on writing are such as we write; that it is ours otherwise proves nothing.
+
+    Host UUID and run are no secret, so whoever may edit the domain can forge them. What is left of a row is judged
+    where it is used.
+    """
+    times = (agreement.arrived, *(row.since for row in agreement.channels))
+    return agreement.arrival in set(Origin) and all(_TIME.fullmatch(time) for time in times)
 
 
 def _read_tools(elements: list[ElementTree.Element]) -> ToolsRow | None:
