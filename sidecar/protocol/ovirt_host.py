@@ -149,6 +149,7 @@ class HostSession:
         if not self._outbox.connected:
             return
         self._flapping = Flapping()
+        self._quiet_since = now  # a silent agent has as long again to answer
         self._forget(Step.CONNECTED)
         self._outbox.send_refresh(self._maximum, now)
 

@@ -25,6 +25,16 @@ class TestOvirt:
         assert refusal is not None
         assert refusal.code == "not-agreed"
 
+    def test_a_silent_agent_is_given_the_time_to_answer(self) -> None:
+        session = ovirt.agreed(3)
+        session.tick(121.0)
+        assert session.view.state is State.LOST
+        session.renegotiate(130.0)
+        session.tick(130.1)
+        assert session.view == ovirt.WAITING
+        session.tick(250.0)
+        assert session.view.reason is Reason.AGENT_SILENT
+
     def test_of_a_host_that_is_capped_to_nothing(self) -> None:
         session = ovirt.connected(maximum=0)
         session.renegotiate(2.0)
@@ -55,8 +65,8 @@ class TestOvirt:
     def test_an_agent_that_does_not_answer_is_silent_in_its_time(self) -> None:
         session = ovirt.agreed(3)
         session.renegotiate(2.0)
-        assert session.deadline == 1.0 + 120.0
-        session.tick(121.0)
+        assert session.deadline == 2.0 + 120.0
+        session.tick(122.0)
         assert ovirt.state_of(session) == (State.LOST, Reason.AGENT_SILENT)
 
 
