@@ -98,6 +98,11 @@ class Attachment(Generic[ConnectionT]):
         self._wanted.clear()
         self._close(Ending.LET_GO)
 
+    def drop_unread(self) -> None:
+        """What QEMU has not read nobody may read any more: hang up, upon which QEMU forgets it, and dial anew."""
+        if self.unread_bytes():
+            self._close(Ending.BROKEN)
+
     def give_way(self) -> None:
         """Another program has the channel: leave it to them, and look again after a while."""
         self._close(Ending.YIELDED)

@@ -84,7 +84,7 @@ class OvirtChannel:
         )
         self._bad_input = BadInputMeter(surroundings.tally, self.dialect)
         self._sent: set[str] = set()
-        self._spoke_here = False
+        self._spoke_here = self._sent_on_connection = False
         self._unread_since: float | None = None
         self._messages = OvirtMessages(self._write)
         self._timer = GuestTimer(clock, self._tick)
@@ -138,6 +138,7 @@ class OvirtChannel:
         else:
             self._session.port_closed(self._clock.now())
             self._messages.give_up("the guest's end of the channel closed")
+            self._drop_unread()
         self._update()
 
     def agent_changed(self, connected: bool) -> None:
@@ -152,7 +153,14 @@ class OvirtChannel:
             self._attachment.want()
         if opened is not None:
             self._session.port_seen(opened, self._clock.now())
+            if not self._session.port_open:
+                self._drop_unread()
             self._update()
+
+    def _drop_unread(self) -> None:
+        """A message was for the one who has gone: whoever opens the guest's end next must not read it."""
+        if self._sent_on_connection:
+            self._attachment.drop_unread()
 
     def stand_by(self) -> None:
         """The guest speaks on the other oVirt channel: let go of this one."""
@@ -216,6 +224,7 @@ class OvirtChannel:
             raise NotSentError("the guest's CPUs stand")  # it would be read when they run again, whenever that is
         self._session.send(message, arguments)
         self._sent.add(message)
+        self._sent_on_connection = True
         if not self._flush():
             raise NoAnswerError("the connection broke while it was being sent")
         self._update()
@@ -223,7 +232,7 @@ class OvirtChannel:
     # What the attachment tells.
 
     def _connected(self) -> None:
-        self._spoke_here, self._unread_since = False, None
+        self._spoke_here, self._sent_on_connection, self._unread_since = False, False, None
         self._session.connect(self._clock.now())
         self._update()
 

@@ -152,6 +152,8 @@ class QgaChannel:
             self._line.lose_agent()
             if seen:
                 self._tools.agent_left()
+        if not self._session.port_open:
+            self._line.drop_unread()
         self._update()
 
     def reports_lost(self) -> None:

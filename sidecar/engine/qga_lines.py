@@ -42,6 +42,9 @@ class Line(Protocol):
     def lose_agent(self) -> None:
         """Whoever answered is gone, and another may answer from now on."""
 
+    def drop_unread(self) -> None:
+        """The guest's end is closed: whoever opens it next must not read what was for the one who has gone."""
+
     def give_way_if_unread(self) -> bool:
         """Nothing was answered: if our bytes were not even read, another program has the channel, and we leave it."""
 
@@ -71,6 +74,9 @@ class LibvirtLine:
 
     def lose_agent(self) -> None:
         """Libvirt ends its calls, and synchronises, by itself."""
+
+    def drop_unread(self) -> None:
+        """What libvirt wrote cannot be taken back."""
 
     def give_way_if_unread(self) -> bool:
         """Libvirt is the one that is read."""
@@ -127,6 +133,11 @@ class DirectLine:
         """See ``Line``."""
         if self._connection is not None:
             self._connection.lose_agent()
+
+    def drop_unread(self) -> None:
+        """See ``Line``."""
+        if self._attachment is not None:
+            self._attachment.drop_unread()
 
     def give_way_if_unread(self) -> bool:
         """See ``Line``."""

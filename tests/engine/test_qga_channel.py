@@ -303,6 +303,20 @@ class TestLeaving:
 
 
 class TestDirect:
+    async def test_what_the_one_who_has_gone_did_not_read_nobody_reads(self) -> None:
+        async with LoneQga(direct=True).running() as lone:
+            lone.open()
+            await settle(1)
+            (connection,) = lone.socket.clients
+            connection.unread += b"guest-shutdown"
+            lone.close()
+            await settle(1)
+            assert not connection.open
+            assert len(lone.socket.clients) == 1
+            lone.open()
+            await settle(1)
+            assert lone.verdict()[0] == "agreed"
+
     async def test_another_program_has_the_socket(self) -> None:
         lone = LoneQga(direct=True)
         lone.socket.shown = False  # nor can it be seen

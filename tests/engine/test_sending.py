@@ -289,6 +289,23 @@ class TestOvirt:
             await settle(0.1)
             assert talk.heard("lock-screen")
 
+    @pytest.mark.parametrize("sent", [True, False])
+    async def test_what_was_sent_to_one_who_had_just_gone_nobody_reads(self, sent: bool) -> None:
+        async with talking() as talk:
+            socket = talk.host.socket(talk.domain)
+            socket.peer = None  # closed, and not reported yet
+            if sent:
+                await talk.send("lock-screen")
+            talk.guest.close()
+            await settle(1)
+            assert len(socket.dials) == 1 + sent
+            talk.guest.heard.clear()
+            talk.guest.open()
+            await settle(6)
+            assert talk.heard("api-version")
+            assert not talk.heard("lock-screen")
+            talk.guest.silence()
+
     async def test_what_qemu_does_not_read_is_not_called_sent(self) -> None:
         async with talking() as talk:
             talk.host.socket(talk.domain).reading = False
