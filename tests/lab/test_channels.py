@@ -1,6 +1,5 @@
 """What a guest and other programs can do to a channel, and what the record says of it."""
 
-import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,13 +34,6 @@ def wait_seconds(seconds: float) -> None:
     """Lets time pass, where passing time is the very thing that is tested."""
     end = monotonic() + seconds
     wait_for(lambda: monotonic() >= end, seconds + 5, "time to pass")
-
-
-def speak(guest: Guest, script: str) -> str:
-    """Runs Python in the guest with ``port`` open on the oVirt channel; no agent may be running."""
-    program = f"import json, os, time\nport = os.open('/dev/virtio-ports/{OVIRT_PORT}', os.O_RDWR)\n{script}\n"
-    guest.put("/tmp/speak.py", program.encode())
-    return guest.shell("python3 /tmp/speak.py", timeout_s=60)
 
 
 def test_both_names_keeps_the_one_that_speaks(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
@@ -96,85 +88,6 @@ def test_no_agent_is_absent_until_it_comes(start_daemon: StartDaemon, boot_guest
     wait_for_verdict(guest, "absent", 0, "not-opened")
     guest.agent_start()
     wait_agreed(guest, 3)
-
-
-HOSTILE = r"""
-good = json.dumps({"__name__": "heartbeat", "free-ram": "1", "memory-stat": {}, "apiVersion": 3}).encode() + b"\n"
-bad = [
-    b"\xff\xfe\x00 not UTF-8", b"{\"__name__\": \"heartbeat\x00\"}", b'{"__name__": "\\ud800"}', b"[" * 100000,
-    b'{"__name__": "heartbeat", "apiVersion": 1' + b"0" * 400 + b"}", b'{"__name__": "heartbeat", "apiVersion": NaN}',
-    b'["heartbeat"]', b'{"apiVersion": 3}', b'{"__name__": 7}', b'{"__name__": "heartbeat", "apiVersion": true}',
-    b'{"__name__": "heartbeat", "apiVersion": "3"}',
-    b'{"__name__": "\\u001b[31mred\\nforged", "apiVersion": 3}', b"", b"\r",
-]
-for line in bad:
-    os.write(port, line + b"\n" + good)
-"""
-
-
-def test_hostile_lines(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
-    start_daemon("")
-    witness = boot_guest(ONE_CHANNEL)
-    undisturbed = wait_agreed(witness, 3)
-    guest = boot_guest(NO_AGENT)
-    speak(guest, HOSTILE)
-    record = wait_for_verdict(guest, "lost", 0, "port-closed")
-    assert record.ovirt["guest"] == "3", "the good line after the last bad one was heard"
-    warnings = [line for line in alpha.log_text().splitlines() if "bad input" in line]
-    assert len(warnings) == 3, "one of each kind: bad-message, bad-version, unknown-message"
-    assert all(line.isprintable() for line in alpha.log_text().splitlines())
-    assert read_record(witness) == undisturbed
-
-
-def resident_mib(host: Host) -> float:
-    pid = host.sidecard.process.pid  # type: ignore[union-attr]
-    with open(f"/proc/{pid}/status") as status:
-        return int(re.findall(r"VmRSS:\s+(\d+) kB", status.read())[0]) / 1024
-
-
-# The guest's driver takes 32 KiB a write, and 2 MiB before it makes a writer wait; who says so much is read at
-# 128 KiB/s, and what was not read when the port closes is lost.
-ENDLESS = r"""
-for _ in range(64):
-    os.write(port, b"x" * 32768)
-os.write(port, b"\n")
-for _ in range(50):
-    os.write(port, good)
-    time.sleep(0.5)
-"""
-
-
-def test_endless_line_costs_no_memory(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
-    start_daemon("")
-    guest = boot_guest(NO_AGENT)
-    wait_for_verdict(guest, "waiting", 0, "not-heard")
-    before = resident_mib(alpha)
-    speak(guest, HOSTILE.partition("bad =")[0] + ENDLESS)
-    record = wait_for_verdict(guest, "lost", 0, "port-closed", timeout_s=60)
-    assert record.ovirt["guest"] == "3"
-    assert resident_mib(alpha) - before < 8
-    assert alpha.log_text().count("line-too-long") == 1
-
-
-FLAPPING = r"""
-for beat in range(200):
-    line = json.dumps({"__name__": "heartbeat", "apiVersion": 2 + beat % 2})
-    os.write(port, line.encode() + b"\n")
-    time.sleep(0.1)
-"""
-
-
-def test_flapping_version_makes_no_storm(alpha: Host, start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
-    start_daemon("")
-    guest = boot_guest(NO_AGENT)
-    with alpha.path("/run/events").open("w+") as events:
-        watch = alpha.popen(["virsh", "event", guest.name, "metadata-change", "--loop"], stdout=events)
-        speak(guest, FLAPPING)
-        wait_for(lambda: 'reason="flapping"' in (guest.record() or ""), 30, "the record to say flapping")
-        watch.end()
-        events.seek(0)
-        assert 2 <= events.read().count("metadata-change") <= 6
-    assert len(alpha.log_text().splitlines()) < 40
 
 
 OTHER_PROGRAM = """
