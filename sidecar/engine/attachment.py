@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from sidecar.engine.ports import Connection, Dialer
+from sidecar.engine.retrying import call_retrying
 from sidecar.errors import ForeignSocketError, TransportError
 from sidecar.protocol.states import Fault
 
@@ -136,14 +137,8 @@ class Attachment(Generic[ConnectionT]):
 
     async def _serve(self) -> Ending:
         """Dial, and return when the connection is over."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(self._is_worth_dialling_again),
-            wait=_DIAL_WAIT,
-            before_sleep=self._note_failure,
-            reraise=True,
-        )
         try:
-            connection: ConnectionT | None = await retrying(self._dial)
+            connection = await call_retrying(self._dial, self._make_retrying)
         except TransportError:
             return Ending.LET_GO
         if connection is None:
@@ -157,6 +152,14 @@ class Attachment(Generic[ConnectionT]):
         await self._wait_closed(connection)
         self._connection = None
         return self._ending
+
+    def _make_retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(self._is_worth_dialling_again),
+            wait=_DIAL_WAIT,
+            before_sleep=self._note_failure,
+            reraise=True,
+        )
 
     async def _dial(self) -> ConnectionT | None:
         """A connection, or ``None`` when another program has the channel."""

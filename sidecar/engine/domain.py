@@ -17,6 +17,7 @@ from sidecar.engine.notices import (
     RecordNotice,
 )
 from sidecar.engine.ports import Activity, DomainSnapshot
+from sidecar.engine.retrying import call_retrying
 from sidecar.engine.settings import Surroundings
 from sidecar.engine.stay import Stay, Turn
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError
@@ -193,13 +194,15 @@ class Domain:
         self._policy_problem = problem
 
     async def _inspect(self) -> DomainSnapshot | None:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(HypervisorError),
-            wait=wait_exponential(multiplier=0.25, max=2),
-            stop=stop_after_attempt(4),
-            reraise=True,
+        return await call_retrying(
+            lambda: self._surroundings.hypervisor.inspect_domain(self.uuid),
+            lambda: AsyncRetrying(
+                retry=retry_if_exception_type(HypervisorError),
+                wait=wait_exponential(multiplier=0.25, max=2),
+                stop=stop_after_attempt(4),
+                reraise=True,
+            ),
         )
-        return await retrying(self._surroundings.hypervisor.inspect_domain, self.uuid)
 
     async def _end_stay(self) -> None:
         stay, self._stay = self._stay, None

@@ -16,6 +16,7 @@ from tenacity import (
 )
 
 from sidecar.engine.ports import Hypervisor
+from sidecar.engine.retrying import call_retrying
 from sidecar.engine.tally import Tally, WriteOutcome
 from sidecar.errors import DomainGoneError, HypervisorDownError, HypervisorError, JobHeldError, RecordChangedError
 from sidecar.protocol.budget import Budget
@@ -181,7 +182,17 @@ class Recorder:
         return changed
 
     async def _write_until_done(self) -> None:
-        retrying = AsyncRetrying(
+        try:
+            await call_retrying(self._write_once, self._make_write_retrying)
+        except DomainGoneError:
+            raise
+        except HypervisorDownError:
+            logger.info("%s: libvirt is away; the record is written when it is back", self._label)
+        except HypervisorError as error:
+            logger.warning("%s: the record could not be written, waiting for the next change: %s", self._label, error)
+
+    def _make_write_retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
             retry=retry_if_exception(_is_worth_retrying),
             wait=_WAIT,
             stop=stop_after_attempt(ATTEMPTS),
@@ -189,14 +200,6 @@ class Recorder:
             before_sleep=self._count_retry,
             reraise=True,
         )
-        try:
-            await retrying(self._write_once)
-        except DomainGoneError:
-            raise
-        except HypervisorDownError:
-            logger.info("%s: libvirt is away; the record is written when it is back", self._label)
-        except HypervisorError as error:
-            logger.warning("%s: the record could not be written, waiting for the next change: %s", self._label, error)
 
     async def _write_once(self) -> None:
         await self._wait_for_job()
@@ -230,8 +233,10 @@ class Recorder:
 
     async def _wait_for_job(self) -> None:
         """A held job is no failure: look again at the domain's next event, and now and then, until it ends."""
-        retrying = AsyncRetrying(retry=retry_if_exception_type(JobHeldError), wait=_WAIT, sleep=self._sleep)
-        await retrying(self._require_no_job)
+        await call_retrying(
+            self._require_no_job,
+            lambda: AsyncRetrying(retry=retry_if_exception_type(JobHeldError), wait=_WAIT, sleep=self._sleep),
+        )
 
     async def _require_no_job(self) -> None:
         self._event.clear()
