@@ -226,6 +226,37 @@ async def test_a_write_waits_for_one_that_was_given_up(monkeypatch: pytest.Monke
     assert begun == ["old", "new"]
 
 
+@pytest.mark.parametrize(("alive", "closed"), [(0, True), (1, False)])
+async def test_a_call_tells_of_a_connection_that_broke(
+    monkeypatch: pytest.MonkeyPatch, alive: int, closed: bool
+) -> None:
+    def fail(_connection: object, name: str) -> None:
+        raise libvirt.libvirtError(f"connection closed due to keepalive timeout: {name}")
+
+    monkeypatch.setattr(calls, "find_domain", fail)
+    adapter: Any = Heard().adapter
+    adapter._handle = Handle(Alive(alive))  # type: ignore[arg-type]
+    with pytest.raises(HypervisorError):
+        await adapter.find_domain("vm1")
+    await asyncio.sleep(0)
+    assert adapter._closed.is_set() == closed, "libvirt's own word may come only when its last call returns"
+
+
+async def test_a_call_over_a_connection_of_before_tells_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter: Any = Heard().adapter
+
+    def fail(_connection: object, name: str) -> None:
+        adapter._handle = Handle(Alive(1))  # type: ignore[arg-type]
+        raise libvirt.libvirtError(f"client socket is closed: {name}")
+
+    monkeypatch.setattr(calls, "find_domain", fail)
+    adapter._handle = Handle(Alive(0))  # type: ignore[arg-type]
+    with pytest.raises(HypervisorDownError):
+        await adapter.find_domain("vm1")
+    await asyncio.sleep(0)
+    assert not adapter._closed.is_set()
+
+
 class Registered:
     """A connection that notes what is done to it."""
 

@@ -212,6 +212,10 @@ class Libvirt:
         if number == self._number:
             self._closed.set()
 
+    def _receive_broken(self, handle: Handle) -> None:
+        if handle is self._handle:
+            self._closed.set()
+
     # Calls.
 
     async def list_domains(self) -> list[tuple[UUID, str]]:
@@ -270,8 +274,15 @@ class Libvirt:
         handle = self._handle
         if handle is None:
             raise HypervisorDownError("no connection to libvirt")
-        with handle.used() as connection, calls.translated(connection):
-            return call(connection)
+        try:
+            with handle.used() as connection, calls.translated(connection):
+                return call(connection)
+        except (HypervisorDownError, OutcomeUnknownError):
+            # Of two calls under way when keepalive gives up, libvirt 9.0 ends one. The other waits on for a libvirtd
+            # that hangs, and until it returns the close callback is not called.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._receive_broken, handle)
+            raise
 
 
 def _note_failure(attempt: RetryCallState) -> None:
