@@ -73,6 +73,7 @@ class QgaSession:
         self._memory = AgentMemory(None if stage is Stage.UNHEARD else offer, earlier)
         self._heard_at = now
         self._untracked = self._postponed = False
+        self._retold = agreed is not None
         self._pause_s = ASK_AGAIN_FIRST_S
         self._suspect_until = -_INFINITY
         self._flapping = Flapping()
@@ -118,11 +119,13 @@ class QgaSession:
         self._now = now
         # What the XML showed just now is reported once more.
         if self._port is not Port.HEARD or now >= self._heard_at + SAME_REPORT_S:
-            self._memory.forget_agreed()
+            # Back from a restart, libvirt tells anew of each end that it finds open: nobody was seen leaving.
+            if not (self._retold and self.port_open):
+                self._memory.forget_agreed()
             self._meet_agent()
         elif self._ask_at < _INFINITY:
             self._ask_at = now  # we asked before libvirt was ready to
-        self._port = Port.OPEN
+        self._port, self._retold = Port.OPEN, False
 
     def port_closed(self, now: float) -> None:
         """The guest's end closed, as QEMU or libvirt reports."""
@@ -130,7 +133,7 @@ class QgaSession:
         if self.port_open:
             self._forget(Step.CLOSED)
         self._memory.forget_agreed()
-        self._port = Port.CLOSED
+        self._port, self._retold = Port.CLOSED, False
         self._ask_at = _INFINITY
 
     def port_seen(self, opened: bool, now: float) -> None:
@@ -148,7 +151,7 @@ class QgaSession:
 
     def lose_track(self) -> None:
         """Reports were lost: whoever is there when the XML shows the end next may be another agent."""
-        self._untracked = True
+        self._untracked = self._retold = True
 
     def _meet_agent(self) -> None:
         self._pause_s = ASK_AGAIN_FIRST_S

@@ -216,6 +216,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now, self.port, self.untracked, self.maximum = 0.0, Port.UNKNOWN, False, TEN
+        self.retold = False
         self.session = QgaSession(maximum=TEN, absent_s=30.0, now=0.0, port=Port.UNKNOWN)
         self.asked: dict[int, bool] = {}  # each round's number, and whether its agent is still there
         self.last: Report | None = None
@@ -250,15 +251,15 @@ class AnyOrder(RuleBasedStateMachine):
     def port_opened(self) -> None:
         if self.port is not Port.HEARD or self.now >= self.heard_at + SAME_REPORT_S:
             self.forget()
-            self.remembered = None
-        self.port = Port.OPEN
+            self.remembered = self.remembered if self.retold and self.port.open else None
+        self.port, self.retold = Port.OPEN, False
         self.session.port_opened(self.now)
 
     @rule()
     def port_closed(self) -> None:
         if self.port.open:
             self.forget()
-        self.port, self.remembered = Port.CLOSED, None
+        self.port, self.remembered, self.retold = Port.CLOSED, None, False
         self.session.port_closed(self.now)
 
     @rule(opened=st.booleans())
@@ -266,6 +267,7 @@ class AnyOrder(RuleBasedStateMachine):
         if opened != self.port.open or (opened and self.untracked):
             self.forget()
         if opened != self.port.open:
+            self.retold = self.retold and opened
             self.port, self.heard_at = (Port.HEARD, self.now) if opened else (Port.CLOSED, self.heard_at)
             self.remembered = self.remembered if opened else None
         self.untracked = False
@@ -273,7 +275,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def lose_track(self) -> None:
-        self.untracked = True
+        self.untracked = self.retold = True
         self.session.lose_track()
 
     @rule(step=st.sampled_from([Step.BUSY, Step.DISCONNECTED]))

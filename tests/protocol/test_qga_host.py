@@ -187,6 +187,29 @@ def test_frozen_while_libvirt_was_away_keeps_what_was_agreed() -> None:
     assert session.view == ChannelView(State.AGREED, "7.2", "7.2.22", "10.0", Reason.GUEST_FROZEN)
 
 
+@pytest.mark.parametrize("begin", [agreed, lambda: resumed("7.2.22", "7.2")], ids=["libvirt restarted", "both did"])
+def test_frozen_and_told_anew_by_a_libvirt_that_is_back_keeps_what_was_agreed(begin: Callable[[], QgaSession]) -> None:
+    session = begin()
+    session.lose_track()
+    session.port_seen(True, 1.0)
+    answer(session, None, 1.0)  # libvirt is not connected to the agent yet
+    session.port_opened(1.5)
+    answer(session, FROZEN, 1.5)
+    assert session.view == ChannelView(State.AGREED, "7.2", "7.2.22", "10.0", Reason.GUEST_FROZEN)
+    session.port_opened(2.0)  # libvirt tells that once: this one restarted faster than QEMU tells
+    answer(session, FROZEN, 2.0)
+    assert state_of(session) == (State.WAITING, Reason.GUEST_FROZEN)
+
+
+def test_frozen_and_seen_leaving_after_libvirt_is_back_keeps_nothing() -> None:
+    session = agreed()
+    lose_and_find(session)
+    session.port_closed(1.2)
+    session.port_opened(1.5)
+    answer(session, FROZEN, 1.5)
+    assert state_of(session) == (State.WAITING, Reason.GUEST_FROZEN)
+
+
 def test_who_is_seen_once_after_reports_were_lost_is_known_again() -> None:
     session = agreed()
     lose_and_find(session)
