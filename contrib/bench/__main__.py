@@ -7,9 +7,27 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from contrib.bench import api, arrival, bus_arrival, cli, fleet, hook, idle, qga_arrival, subscribers
+from contrib.bench import (
+    api,
+    arrival,
+    bus_arrival,
+    cli,
+    evacuation,
+    fairness,
+    fairness_scripted,
+    fleet,
+    heartbeat,
+    hook,
+    idle,
+    idle_scripted,
+    memory,
+    qga_arrival,
+    start,
+    subscribers,
+)
+from contrib.bench.table import render_table
 
-# A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute.
+# A hook run takes a millisecond, an arrival a second or two, a run of idle half a minute, an evacuation one.
 BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "hook": (hook.measure, 400),
     "hook-migrate": (hook.measure_migrate, 400),
@@ -22,6 +40,15 @@ BENCHES: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
     "bus-stopped": (bus_arrival.measure_stopped, 20),
     "bus-flapping": (bus_arrival.measure_flapping, 20),
     "fleet": (fleet.measure, 5),
+    "heartbeat": (heartbeat.measure, 20),
+    "heartbeat-burst": (heartbeat.measure_burst, 20),
+    "applications": (heartbeat.measure_applications, 20),
+    "memory": (memory.measure, 3),
+    "start": (start.measure, 3),
+    "idle-scripted": (idle_scripted.measure, 1),
+    "fairness-scripted": (fairness_scripted.measure, 15),
+    "fairness": (fairness.measure, 5),
+    "evacuation": (evacuation.measure, 2),
     "api": (api.measure, 10),
     "idle": (idle.measure, 2),
 }
@@ -45,8 +72,7 @@ def main() -> int:
         results.append(measure(options.runs or runs))
         if not options.json:
             print(render(results[-1]), flush=True)
-    if options.json:
-        print(json.dumps(results))
+    print(json.dumps(results) if options.json else f"\n{render_table(results)}")
     return 0 if all(result["passed"] for result in results) else 1
 
 
@@ -57,8 +83,10 @@ def render(result: dict[str, Any]) -> str:
     (arm, ours), (bare, theirs) = result["p50"].items()
     unit, verdict = result["unit"], "ok" if result["passed"] else "OVER THE LIMIT"
     limit = "at least" if result.get("at_least") else "limit"
-    row = f"{result['name']:11} p50 of {result['runs']}: {arm} {ours:.1f} {unit}, {bare} {theirs:.1f} {unit}, "
-    row += f"ratio {result['ratio']:.2f} ({limit} {result['limit']}) {verdict}"
+    statistic = result.get("statistic", "p50")
+    row = f"{result['name']:11} {statistic} of {result['runs']}: {arm} {ours:.1f} {unit}, {bare} {theirs:.1f} {unit}, "
+    ratio = "" if result["ratio"] is None else f"ratio {result['ratio']:.2f} "
+    row += f"{ratio}({limit} {result['limit']}) {verdict}"
     if "before_virsh_returned" in result:
         row += f"\n{'':11} record before virsh migrate returned: {result['before_virsh_returned']} of {result['runs']}"
     row += "".join(f"\n{'':11} {note}" for note in result.get("notes", ()))

@@ -1,25 +1,18 @@
 """What the benches of an arrival share: from the RESUMED event to the agreement, one arm against the other.
 
-One guest migrates to and fro; the arms alternate. One observer outside both times both: it hears RESUMED on the
-destination, and at each write reads the record until it shows the agreement of the destination.
+One guest migrates to and fro; the arms alternate. One observer outside both times both: see ``arrival_observer``.
 """
 
-import functools
 import statistics
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
-from xml.etree import ElementTree
 
-import libvirt
-
+from contrib.bench.arrival_observer import Observer, observe, serve_events
 from contrib.bench.lab_run import open_laboratory
-from tests.lab.domain_xml import RECORD_URI, AgentSpec, GuestSpec, channel_state
+from tests.lab.domain_xml import AgentSpec, GuestSpec, channel_state
 from tests.lab.guest import Guest
 from tests.lab.host import Host
 from tests.lab.laboratory import Laboratory
@@ -67,50 +60,12 @@ class Sample:
         return (self.agreed - self.resumed) * 1000
 
 
-class Observer:
-    """Hears the events of one host's libvirtd, and when this host's agreement on the channel stands."""
-
-    def __init__(self, host: Host, channel: str) -> None:
-        self._host, self._channel = host.name, channel
-        self.resumed = self.agreed = 0.0
-        self._connection: Any = libvirt.open(host.uri)
-        register = self._connection.domainEventRegisterAny
-        self._registrations = [
-            register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None),
-            register(None, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata, None),
-        ]
-
-    def forget(self) -> None:
-        """Be ready for the next arrival."""
-        self.resumed = self.agreed = 0.0
-
-    def close(self) -> None:
-        """Hear no more."""
-        for registration in self._registrations:
-            self._connection.domainEventDeregisterAny(registration)
-        self._connection.close()
-
-    def _on_lifecycle(self, _connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
-        arrived = (libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)
-        if (event, detail) == arrived:
-            self.resumed, self.agreed = monotonic(), 0.0
-
-    def _on_metadata(self, _connection: Any, domain: Any, _kind: int, _uri: str, _opaque: Any) -> None:
-        with suppress(libvirt.libvirtError):
-            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_URI, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            record = ElementTree.fromstring(text)
-            states = {child.get("name"): child.get("state") for child in record if child.tag.endswith("channel")}
-            right = record.get("host") == self._host and states == {self._channel: "agreed"}
-            if right and self.resumed and not self.agreed:
-                self.agreed = monotonic()
-
-
 def measure_arrivals(bench: ArrivalBench, runs: int) -> dict[str, object]:
     """At least ``runs`` arrivals an arm; times in milliseconds, ``ratio`` of the medians.
 
     ``before_virsh_returned`` counts the first arm's arrivals whose record stood before ``virsh migrate`` returned.
     """
-    _serve_events()
+    serve_events()
     with open_laboratory() as lab:
         samples = _measure(lab, bench, runs)
     raw = {arm: [round(s.took_ms, 2) for s in samples if s.arm == arm] for arm in bench.arms}
@@ -131,18 +86,6 @@ def measure_arrivals(bench: ArrivalBench, runs: int) -> dict[str, object]:
     }
 
 
-@functools.cache
-def _serve_events() -> None:
-    """Run libvirt's event loop; once in a process, however many benches there are."""
-    libvirt.virEventRegisterDefaultImpl()
-    threading.Thread(target=_run_events, daemon=True).start()
-
-
-def _run_events() -> None:
-    while True:
-        libvirt.virEventRunDefaultImpl()
-
-
 def _measure(lab: Laboratory, bench: ArrivalBench, runs: int) -> list[Sample]:
     alpha, beta = lab.host("alpha"), lab.host("beta")
     for host in (alpha, beta):
@@ -154,7 +97,7 @@ def _measure(lab: Laboratory, bench: ArrivalBench, runs: int) -> list[Sample]:
     guest.wait_booted()
     wait_for(lambda: channel_state(guest.dumpxml(), bench.channel) == "connected", 20, "the guest's agent to be there")
     samples: list[Sample] = []
-    with _observe(alpha, bench.channel) as at_alpha, _observe(beta, bench.channel) as at_beta:
+    with observe(alpha, bench.channel) as at_alpha, observe(beta, bench.channel) as at_beta:
         observers = {alpha: at_alpha, beta: at_beta}
         for turn in range(2 * -(-runs // TURN)):
             arm = list(bench.arms)[turn % 2]
@@ -167,15 +110,6 @@ def _measure(lab: Laboratory, bench: ArrivalBench, runs: int) -> list[Sample]:
             for end in stop:
                 end()
     return samples
-
-
-@contextmanager
-def _observe(host: Host, channel: str) -> Iterator[Observer]:
-    observer = Observer(host, channel)
-    try:
-        yield observer
-    finally:
-        observer.close()
 
 
 def start_sidecard(host: Host, configuration: str = "") -> Callable[[], object]:
@@ -203,5 +137,6 @@ def _migrate(arm: str, guest: Guest, destination: Host, observer: Observer) -> S
     observer.forget()
     guest.migrate(destination)
     returned = monotonic()
-    wait_for(lambda: observer.agreed, 20, f"the agreement on {destination.name} ({arm})", interval_s=0.005)
-    return Sample(arm, observer.resumed, observer.agreed, returned)
+    what = f"the agreement on {destination.name} ({arm})"
+    wait_for(lambda: guest.name in observer.agreed, 20, what, interval_s=0.005)
+    return Sample(arm, observer.resumed[guest.name], observer.agreed[guest.name], returned)

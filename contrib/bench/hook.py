@@ -34,7 +34,9 @@ def measure(runs: int) -> dict[str, object]:
     """Time the hook at ``started`` and the bare shell ``runs`` times each; microseconds, ``ratio`` of the medians."""
     with _install_hook() as (hook, spool):
         arms = {"hook": (str(hook), "vm1", "started", "begin", "-"), "bare": BARE_COMMAND}
-        return _compare("hook", arms, b"", spool, runs, LIMIT)
+        result = _compare("hook", arms, b"", spool, runs, LIMIT)
+        growth = {str(count): _time_among(arms["hook"], spool, count, runs // 4) for count in (1, 10, 100, 1000)}
+    return {**result, "growth": growth, "growth_of": "us with so many guests' files in the spool"}
 
 
 def measure_migrate(runs: int) -> dict[str, object]:
@@ -73,6 +75,16 @@ def _compare(
         "passed": ratio <= limit,
         "raw": times,
     }
+
+
+def _time_among(command: tuple[str, ...], spool: Path, count: int, runs: int) -> float:
+    """Median microseconds of the hook where so many files wait for a daemon that is down."""
+    _empty(spool)
+    for number in range(count):
+        (spool / f"waiting-{number}").touch()
+    elapsed_us = [_time_run(command, b"") for _ in range(max(1, runs))]
+    _empty(spool)
+    return round(statistics.median(elapsed_us))
 
 
 @contextlib.contextmanager
