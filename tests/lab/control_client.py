@@ -60,13 +60,22 @@ class ControlClient:
         """Returns once the guest has answered on this connection."""
         if self._socket is not None:
             return
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(CONNECT_TIMEOUT_S)
-        self._socket.connect(str(self._path()))
-        while self._receive(self._send("ping", {}), min(deadline, time.monotonic() + PING_INTERVAL_S)) is None:
+        while not self._ping(min(deadline, time.monotonic() + PING_INTERVAL_S)):
             if time.monotonic() > deadline:
                 self.close()
                 raise TimeoutError("the guest does not answer on its control channel")
+
+    def _ping(self, deadline: float) -> bool:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(CONNECT_TIMEOUT_S)
+            self._socket.connect(str(self._path()))
+        try:
+            number = self._send("ping", {})
+        except TimeoutError:
+            self.close()  # the pings of half a minute fill a socket that a slow guest does not read yet
+            return False
+        return self._receive(number, deadline) is not None
 
     def _send(self, operation: str, arguments: dict[str, object]) -> int:
         assert self._socket is not None
