@@ -27,8 +27,12 @@ class Budget:
         """Use it once if that is allowed; says whether it was."""
         if now < self.next_free():
             return False
-        self._uses.append(now)
+        self.note(now)
         return True
+
+    def note(self, now: float) -> None:
+        """It was used, whether it was allowed or not."""
+        self._uses.append(now)
 
     def used(self, now: float) -> int:
         """How many uses the window that ends now holds."""

@@ -49,7 +49,7 @@ class Outbox:
     def send_refresh(self, maximum: int, now: float) -> None:
         """Queue ``refresh`` of a host with this maximum; one that is capped to 0 names no version."""
         self._refreshed = True
-        self._refreshes.take(now)
+        self._refreshes.note(now)
         self.send("refresh", 0, {"apiVersion": maximum} if maximum else {})
 
     def refresh_once(self, maximum: int, now: float) -> bool:

@@ -75,3 +75,11 @@ class TestRefreshOnce:
         outbox.lose_peer()
         assert (outbox.refresh_once(4, RENEGOTIATION_WINDOW_S - 0.1), names(outbox)) == (False, [])
         assert (outbox.refresh_once(4, RENEGOTIATION_WINDOW_S), names(outbox)) == (True, ["refresh"])
+
+    def test_those_of_our_own_connections_count(self) -> None:
+        outbox = connected()
+        for now in [0.0] + [30.0] * RENEGOTIATION_LIMIT:
+            outbox.send_refresh(4, now)
+        outbox.take()
+        outbox.lose_peer()
+        assert (outbox.refresh_once(4, RENEGOTIATION_WINDOW_S), names(outbox)) == (False, [])
