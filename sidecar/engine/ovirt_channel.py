@@ -86,6 +86,7 @@ class OvirtChannel:
         self._sent: set[str] = set()
         self._spoke_here = self._sent_on_connection = False
         self._unread_since: float | None = None
+        self._seen: tuple[object, ...] = ()  # what the stay goes by, as it was when it was told
         self._messages = OvirtMessages(self._write)
         self._timer = GuestTimer(clock, self._tick)
         self._task: asyncio.Task[None] | None = None
@@ -264,7 +265,10 @@ class OvirtChannel:
         self._flush()
         self._entry.update(self._session.view, self._clock.now())
         self._timer.set(self._deadline)
-        self._changed()
+        seen = self.row, self.settled, self.heard, self.port_open, self.agreements
+        if seen != self._seen:  # mostly a heartbeat that says what the last one said
+            self._seen = seen
+            self._changed()
 
     def _flush(self) -> bool:
         """Write what the session has to say; false when not all of it will arrive."""
