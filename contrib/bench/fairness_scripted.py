@@ -18,9 +18,9 @@ _WARM_UP = 2
 
 
 def measure(runs: int) -> dict[str, object]:
-    """The 99th percentile of each round of 63, and of those the median; milliseconds.
+    """The 99th percentile over all arrivals of an arm, in milliseconds; a note tells of the usual round.
 
-    A machine that stands still for a tenth of a second does so in some rounds of either arm, and not in the median.
+    One stall of a tenth of a second is in it: the median of the rounds' worst would not show what happens in a few.
     """
     raw: dict[str, list[float]] = {arm: [] for arm in ARMS}
     worst: dict[str, list[float]] = {arm: [] for arm in ARMS}
@@ -35,7 +35,8 @@ def measure(runs: int) -> dict[str, object]:
                     times = [round(seconds * 1000, 2) for seconds in took_s]
                     raw[arm] += times
                     worst[arm].append(compute_percentile(times))
-    p99 = {arm: statistics.median(times) for arm, times in worst.items()}
+    p99 = {arm: compute_percentile(times) for arm, times in raw.items()}
+    usual = {arm: statistics.median(times) for arm, times in worst.items()}
     ratio = p99["flooded"] / p99["calm"]
     p50 = {arm: statistics.median(times) for arm, times in raw.items()}
     return {
@@ -49,9 +50,7 @@ def measure(runs: int) -> dict[str, object]:
         "passed": ratio <= LIMIT,
         "notes": [
             f"p50: {p50['flooded']:.1f} ms while one of {ARRIVALS + 1} floods, {p50['calm']:.1f} ms without",
-            ", ".join(
-                f"p{PERCENTILE} of all {len(raw[arm])} {arm}: {compute_percentile(raw[arm]):.1f} ms" for arm in ARMS
-            ),
+            f"median of the rounds' worst: {usual['flooded']:.1f} ms while one floods, {usual['calm']:.1f} ms without",
             "scripted guests, a fake of libvirt",
         ],
         "raw": raw,
