@@ -22,6 +22,9 @@ from tests.lab.guest_qga import fetch_newer_qga
 from tests.lab.host import Host
 from tests.lab.image import CACHE, build_image
 from tests.lab.laboratory import Laboratory, reason_against
+from tests.lab.run_again import SIGNS, list_runs, pytest_runtest_protocol
+
+__all__ = ["pytest_runtest_protocol"]  # a hook
 
 _LABORATORY = pytest.StashKey[Laboratory]()
 _TIMINGS = pytest.StashKey[list[tuple[str, float]]]()
@@ -202,12 +205,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         directory = CACHE / "artefacts" / re.sub(r"[^\w.-]+", "_", item.nodeid)
         shutil.rmtree(directory, ignore_errors=True)
         item.config.stash[_LABORATORY].save_artefacts(directory)
+        item.stash[SIGNS] = item.config.stash[_LABORATORY].find_corruption()
         report.sections.append(("lab artefacts", str(directory)))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Shows what `time_step` was told."""
+    """Shows what `time_step` was told, and which tests were run again."""
+    for line in list_runs(terminalreporter):
+        terminalreporter.write_line(f"run again, a guest's kernel died: {line}")
     timings = config.stash.get(_TIMINGS, [])
     if timings:
         terminalreporter.section("lab timings")

@@ -124,7 +124,8 @@ def channel_state(domain_xml: str, channel: str) -> str | None:
 
 
 def _render_cmdline(spec: GuestSpec) -> str:
-    words = ["console=ttyS0", "quiet", "mitigations=off", f"lab.ports={len(spec.channels) + 1}"]
+    # no_timer_check: without it a kernel panics at boot that a busy machine keeps from its first timer interrupts.
+    words = ["console=ttyS0", "quiet", "mitigations=off", "no_timer_check", f"lab.ports={len(spec.channels) + 1}"]
     words.append(f"lab.qga={int(spec.qga)}")
     if spec.agent is not None:
         words += [f"lab.agent={spec.agent.era}", f"lab.heartbeat={spec.agent.heartbeat_s}"]

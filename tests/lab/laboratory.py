@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tests.lab.corruption import find_signs
 from tests.lab.domain_xml import GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.host import Host
@@ -88,6 +89,11 @@ class Laboratory:
         guest = Guest(named, self.image, self.directory / "guests")
         self._guests.append(guest)
         return guest
+
+    def find_corruption(self) -> list[str]:
+        """What the kernels of the guests that there are now said of corrupted memory."""
+        consoles = [guest.serial_log for guest in self._guests]
+        return [sign for log in consoles if log.exists() for sign in find_signs(log.read_text(errors="replace"))]
 
     def drop(self, guest: Guest) -> None:
         """Destroys a guest."""

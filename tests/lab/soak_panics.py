@@ -1,18 +1,12 @@
-"""Guests whose kernel finds its memory corrupted: told from all that can be our fault, counted, and begun anew.
+"""Guests whose memory QEMU corrupted while they migrated are counted, and begun anew.
 
-QEMU without KVM may lose a write of its guest's while it migrates: the page is taken for clean between the moment in
-which it was marked and that of the write. What is written most is lost most: the timer's queue, the allocator's lists.
-Nothing on a host can do that through a channel. But a guest that dies of it often is no guest to soak with.
-
-Source: QEMU's commit 9458a9a1df1a, "memory: fix race between TCG and accesses to dirty bitmap", which narrowed it.
+A guest that dies of it often is no guest to soak with.
 """
 
-import re
 from collections.abc import Mapping
 
+from tests.lab.corruption import find_signs
 from tests.lab.guest import Guest
-
-_CORRUPTED = re.compile(r"\] (Kernel panic|general protection fault|BUG: |Oops: |Bad page|list_\w+ corruption)")
 
 # Seen once in some seventy migrations, while the machine had ten times the work that it could do.
 _STEPS_A_PANIC = 60
@@ -38,7 +32,7 @@ class Panics:
         return fresh if self.number <= 1 + steps // _STEPS_A_PANIC else []
 
     def _count(self) -> dict[str, int]:
-        return {name: len(_CORRUPTED.findall(_read_console(guest))) for name, guest in self._guests.items()}
+        return {name: len(find_signs(_read_console(guest))) for name, guest in self._guests.items()}
 
 
 def _read_console(guest: Guest) -> str:

@@ -151,7 +151,10 @@ class Walk:
         others, seen = render_others(expected.state.note), []
 
         def complain() -> list[str]:
-            seen.append(see(self._guests[name]))
+            try:
+                seen.append(see(self._guests[name]))
+            except OSError as error:  # a guest on a busy machine may be slow to answer
+                return [f"{name}: {error}"]
             return [f"{name} on {expected.state.host}: {text}" for text in judge(expected, seen[-1], before, others)]
 
         self._require(complain)
