@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz.campaign import describe_crash, run_campaign
 from tests.fuzz.target import FAILS, NAMES, Target, load
 
-SHORT_S, LONG_S = 5, 60
+SHORT_S, LONG_S = 3, 60
 
 # Another one finds something else: SIDECAR_FUZZ_SEED=random, or a number.
 SEED = 20261122

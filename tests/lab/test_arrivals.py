@@ -104,7 +104,7 @@ def test_snapshot_revert_of_a_running_guest(host: Host, boot_guest: GuestFactory
     wait_agreed(guest, 3, arrivals=2)
 
 
-@pytest.mark.parametrize("how", ["reset", "reboot"])
+@pytest.mark.parametrize("how", ["reset", pytest.param("reboot", marks=pytest.mark.long)])
 def test_reset_and_reboot_are_no_arrival(host: Host, boot_guest: GuestFactory, how: str) -> None:
     guest = boot_guest(ONE_CHANNEL)
     first = wait_agreed(guest, 3, arrivals=1)

@@ -109,6 +109,7 @@ def test_libvirtd_killed_with_a_command_on_its_way(alpha: Host, guest: Guest) ->
     alpha.stop_sidecard()
 
 
+@pytest.mark.long
 def test_libvirtd_hangs_with_a_command_on_its_way(alpha: Host, guest: Guest) -> None:
     begin(guest, Step.COMMAND_TO_SEND)
     libvirtd = alpha.libvirtd.process

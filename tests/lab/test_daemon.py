@@ -55,6 +55,7 @@ def test_new_cap_renegotiates_at_once(host: Host, boot_guest: GuestFactory) -> N
     wait_agreed(guest, 3, arrivals=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kill", [False, True])
 def test_libvirtd_restart_is_no_arrival(host: Host, boot_guest: GuestFactory, kill: bool) -> None:
     guest = boot_guest(ONE_CHANNEL)

@@ -343,6 +343,7 @@ def test_reboot_from_inside(shared_guest: Guest) -> None:
     assert shared_guest.shell_status("test -e /run/before", 30)[0] == 1
 
 
+@pytest.mark.long
 def test_managed_save_and_restore(shared_guest: Guest, step: Step) -> None:
     agree(shared_guest, 3)
     with step("managed save"):

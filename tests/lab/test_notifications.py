@@ -131,6 +131,7 @@ def test_a_broker_that_is_killed_under_a_migration(fleet: Fleet, told: Told, gue
     check_all_told(told, guests)
 
 
+@pytest.mark.long
 def test_a_daemon_that_restarts_while_the_broker_is_down(fleet: Fleet, told: Told, guests: list[Guest]) -> None:
     alpha, beta, _ = fleet.hosts
     fleet.broker.node.kill()

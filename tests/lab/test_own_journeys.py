@@ -32,6 +32,7 @@ def wait_for_tools(guest: Guest, **wanted: str) -> Record:
     return wait_for_record(guest, f"tools {attributes}", lambda r: attributes.items() <= (r.tools or {}).items())
 
 
+@pytest.mark.long
 def test_alpha_beta_gamma_alpha(
     alpha: Host, beta: Host, gamma: Host, clean_hosts: None, boot_guest: GuestFactory
 ) -> None:
