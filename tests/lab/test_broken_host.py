@@ -16,7 +16,7 @@ from tests.lab.fault_points import Step, kill_daemon, let_go_on, start_stopping_
 from tests.lab.guest import Guest
 from tests.lab.harm import Vigil, identify_qemu
 from tests.lab.host import Host
-from tests.lab.records import read_record, wait_agreed, wait_for_record
+from tests.lab.records import read_record, wait_agreed, wait_for_record, wait_for_verdict
 from tests.lab.waiting import wait_for
 
 DEBUG = '[log]\nlevel = "debug"\n'
@@ -193,7 +193,11 @@ def live_through_step(guest: Guest, vigil: Vigil, offset_s: float) -> None:
     step_clock(guest.here, offset_s)
     young = guest.here.path("/run/sidecar/spool/young")
     young.write_bytes(b"libvirt-sidecar notice 1\nstarted\n")
-    guest.agent_restart()
+    agent = guest.spec.agent
+    assert agent is not None
+    guest.agent_stop()
+    wait_for_verdict(guest, "lost", 0, "port-closed")  # a quick restart may show as none
+    guest.agent_start(agent.era, agent.heartbeat_s)
     wait_for_record(guest, "a verdict of this hour", lambda record: is_near(record.ovirt["since"], offset_s))
     assert wait_agreed(guest, 3).attributes == before.record.attributes
     before = note_before(guest, 3)
