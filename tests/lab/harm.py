@@ -155,12 +155,17 @@ class Vigil:
 
     def _see_once_more(self) -> None:
         """After the last harm, too, everything must be seen to be right once."""
-        before = self.looks["pulse"], self.looks["virsh"]
+        before = self.looks.copy()
 
         def seen() -> bool:
-            pulse = self._expected.place is Place.STANDING or self.looks["pulse"] > before[0]
-            libvirt = self._expected.broken >= {h.name for h in self._hosts} or self.looks["virsh"] > before[1]
-            return bool(self.faults) or (pulse and libvirt)
+            expected = self._expected
+            fine = {host.name for host in self._hosts} - expected.broken
+            wanted = {
+                "pulse": expected.place is not Place.STANDING,
+                "virsh": bool(fine),
+                "dominfo": expected.place is Place.HERE and expected.host.name in fine,
+            }
+            return bool(self.faults) or all(self.looks[what] > before[what] for what in wanted if wanted[what])
 
         wait_for(seen, 2 * (self._answer_s + self._still_s), "the vigil's last look")
 
