@@ -6,6 +6,7 @@ while, and let those through who queue behind us on a channel that was theirs.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -75,6 +76,7 @@ class Attachment(Generic[ConnectionT]):
         self._was_anothers = was_anothers
         self._wanted = asyncio.Event()
         self._wanted.set()
+        self._hurried = asyncio.Event()
 
     @property
     def wanted(self) -> bool:
@@ -93,6 +95,10 @@ class Attachment(Generic[ConnectionT]):
     def want(self) -> None:
         """There should be a connection."""
         self._wanted.set()
+
+    def hurry(self) -> None:
+        """The socket ought to be there by now: a pause before it is dialled again ends."""
+        self._hurried.set()
 
     def let_go(self) -> None:
         """No connection is wanted until ``want``."""
@@ -157,12 +163,14 @@ class Attachment(Generic[ConnectionT]):
         return AsyncRetrying(
             retry=retry_if_exception(self._is_worth_dialling_again),
             wait=_DIAL_WAIT,
+            sleep=self._pause,
             before_sleep=self._note_failure,
             reraise=True,
         )
 
     async def _dial(self) -> ConnectionT | None:
         """A connection, or ``None`` when another program has the channel."""
+        self._hurried.clear()
         if await self._is_held():
             return None
         return await self._dial_socket()
@@ -175,6 +183,11 @@ class Attachment(Generic[ConnectionT]):
 
     def _is_worth_dialling_again(self, error: BaseException) -> bool:
         return isinstance(error, TransportError) and self.wanted
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
 
     def _note_failure(self, attempt: RetryCallState) -> None:
         if attempt.attempt_number < QUIET_ATTEMPTS:

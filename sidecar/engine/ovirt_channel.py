@@ -136,6 +136,7 @@ class OvirtChannel:
         if opened:
             self._session.port_opened(self._clock.now())
             self._attachment.want()
+            self._attachment.hurry()
         else:
             self._session.port_closed(self._clock.now())
             self._messages.give_up("the guest's end of the channel closed")
@@ -176,6 +177,8 @@ class OvirtChannel:
 
     def clock_changed(self) -> None:
         """The guest's clock started or stopped."""
+        if self._clock.running:
+            self._attachment.hurry()
         self._update()
 
     def settings_changed(self) -> None:

@@ -133,6 +133,7 @@ class QgaChannel:
         with self._agent_may_change(seen=True):
             if opened:
                 self._session.port_opened(self._clock.now())
+                self._line.hurry()
             else:
                 self._session.port_closed(self._clock.now())
                 self._commands.note_left()
@@ -162,6 +163,8 @@ class QgaChannel:
 
     def clock_changed(self) -> None:
         """See ``Channel``."""
+        if self._clock.running:
+            self._line.hurry()
         self._update()
 
     def settings_changed(self) -> None:

@@ -34,6 +34,9 @@ class Line(Protocol):
     def ready(self) -> bool:
         """Whether anything can be said now, as far as our own end goes."""
 
+    def hurry(self) -> None:
+        """The guest runs: its socket ought to be there by now."""
+
     async def call(
         self, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool
     ) -> str:
@@ -64,6 +67,9 @@ class LibvirtLine:
         """There is no connection of our own."""
 
     def close(self) -> None:
+        """There is no connection of our own."""
+
+    def hurry(self) -> None:
         """There is no connection of our own."""
 
     async def call(
@@ -120,6 +126,11 @@ class DirectLine:
     def ready(self) -> bool:
         """Whether there is a connection."""
         return self._connection is not None
+
+    def hurry(self) -> None:
+        """See ``Line``."""
+        if self._attachment is not None:
+            self._attachment.hurry()
 
     async def call(
         self, request: str, answer_s: float, wait_s: float, *, wanted: Callable[[], bool], suspect: bool

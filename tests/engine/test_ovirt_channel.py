@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.errors import ChannelUnreachableError
 from sidecar.record.agreement import ChannelRow
 from tests.engine.lone_channel import LoneChannel
 from tests.engine.lone_host import NEW, settle
@@ -221,6 +222,41 @@ class TestDialling:
             await settle(0.5)
             assert c.socket.clients
             assert caplog.records == []
+
+    @pytest.mark.parametrize("news", ["the guest runs", "its end is open"])
+    async def test_news_of_the_guest_cuts_the_backoff_short(self, news: str) -> None:
+        c = LoneChannel()
+        c.socket.refusing = True
+        c.stop_clock()
+        async with c.running():
+            await settle(100)
+            c.socket.refusing = False
+            await settle(0.1)
+            assert not c.socket.clients
+            if news == "the guest runs":
+                c.start_clock()
+            else:
+                c.channel.port_changed(opened=True)
+            await settle(0.1)
+            assert c.socket.clients
+
+    async def test_news_while_it_is_dialled_is_not_lost(self) -> None:
+        c = LoneChannel()
+        c.socket.refusing = True
+        async with c.running():
+            await settle(100)
+            dial = c.dialer.dial
+
+            async def dial_slowly(*arguments: object) -> object:
+                c.dialer.dial = dial  # type: ignore[method-assign]
+                c.start_clock()
+                c.socket.refusing = False
+                raise ChannelUnreachableError("too early")
+
+            c.dialer.dial = dial_slowly  # type: ignore[method-assign,assignment]
+            c.start_clock()
+            await settle(0.1)
+            assert c.socket.clients
 
     async def test_foreign_process_is_told_nothing(self) -> None:
         c = LoneChannel()

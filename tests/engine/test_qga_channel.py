@@ -348,6 +348,16 @@ class TestDirect:
             with pytest.raises(Exception, match="socket-unreachable"):
                 await lone.channel.send("guest-ping", {}, 5)
 
+    async def test_a_socket_that_comes_late_is_dialled_when_the_guest_opens_it(self) -> None:
+        lone = LoneQga(direct=True)
+        lone.socket.refusing = True
+        async with lone.running():
+            await settle(100)
+            lone.socket.refusing = False
+            lone.open()
+            await settle(0.1)
+            assert lone.verdict() == ("agreed", "7.2", None)
+
 
 class TestRecord:
     async def test_row(self) -> None:
