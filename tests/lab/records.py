@@ -152,12 +152,20 @@ def remove_record(guest: Guest) -> None:
 @contextmanager
 def count_writes(guest: Guest) -> Iterator[Callable[[], int]]:
     """How often somebody wrote the record since the beginning, as libvirt's events tell."""
+    with watch_writes(guest) as log:
+        yield lambda: log.read_text().count(RECORD_URI)
+
+
+@contextmanager
+def watch_writes(guest: Guest) -> Iterator[Path]:
+    """What libvirt's events tell of metadata from the beginning on, as ``virsh event --timestamp`` shows it."""
     log = guest.here.root / "metadata-events"
     with log.open("w") as output:
-        watch = guest.here.popen(["virsh", "event", guest.name, "metadata-change", "--loop"], stdout=output)
+        argv = ["virsh", "event", guest.name, "metadata-change", "--loop", "--timestamp"]
+        watch = guest.here.popen(argv, stdout=output)
         try:
             wait_for(lambda: _note_and_look(guest, log), 10, "events about metadata")
-            yield lambda: log.read_text().count(RECORD_URI)
+            yield log
         finally:
             watch.end()
 

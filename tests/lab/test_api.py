@@ -30,7 +30,7 @@ from tests.lab.guest import Guest
 from tests.lab.guest_files.control import OWN_AGENT
 from tests.lab.guest_qga import start_qga, stop_qga
 from tests.lab.host import Host
-from tests.lab.records import wait_agreed, wait_for_qga
+from tests.lab.records import wait_agreed, wait_for_qga, watch_writes
 from tests.lab.sidecard import PROGRAMS
 from tests.lab.waiting import wait_for
 
@@ -72,24 +72,18 @@ def curl(host: Host, path: str, *options: str, socket: str = READONLY_SOCKET, us
 
 
 def test_a_process_that_waits_returns_within_50_ms_of_the_record(host: Host, guest: Guest) -> None:
-    log = host.root / "metadata-times"
     late: list[float] = []
-    with log.open("w") as output:
-        argv = ["virsh", "event", guest.name, "metadata-change", "--loop", "--timestamp"]
-        watch = host.popen(["stdbuf", "-oL", *argv], stdout=output)
-        try:
-            for state in ["lost", "agreed"] * 2:
-                waiter = Waiter(host, guest.name, state)
-                before = log.stat().st_size
-                if state == "lost":
-                    stop_qga(guest)
-                else:
-                    start_qga(guest)
-                returned = waiter.join()
-                stood = wait_for(partial(last_write, log, before), 5, "libvirt's word on the write")
-                late.append(returned - stood)
-        finally:
-            watch.end()
+    with watch_writes(guest) as log:
+        for state in ["lost", "agreed"] * 2:
+            waiter = Waiter(host, guest.name, state)
+            before = log.stat().st_size
+            if state == "lost":
+                stop_qga(guest)
+            else:
+                start_qga(guest)
+            returned = waiter.join()
+            stood = wait_for(partial(last_write, log, before), 5, "libvirt's word on the write")
+            late.append(returned - stood)
     # Libvirt tells of the write before it has answered it, and the record is read back before it counts.
     assert median(late) < 0.05, late
     assert -0.05 < min(late) <= max(late) < 0.5, late  # two laboratories may run side by side
