@@ -166,9 +166,10 @@ def test_domain_without_listed_channel_gets_no_record(host: Host, boot_guest: Gu
     ("came_along", "arrivals"),
     [
         ('<agreement xmlns="urn:libvirt-sidecar:agreement:1" arrivals="many" host="&#x41;"/>', 1),
-        (
+        pytest.param(
             '<s:agreement xmlns:s="urn:libvirt-sidecar:agreement:1" arrivals="99999999999999999999"><x/></s:agreement>',
             1,
+            marks=pytest.mark.long,
         ),
         (
             '<s:agreement xmlns:s="urn:libvirt-sidecar:agreement:1" host="omega" host-uuid="u" run="r" arrivals="41"'

@@ -134,7 +134,7 @@ def test_a_program_that_cannot_be_seen_holds_the_channel(start_daemon: StartDaem
         other.receive_until("heartbeat")
 
 
-@pytest.mark.parametrize("era", ["1.0.8", "1.0.10", "1.0.16"])
+@pytest.mark.parametrize("era", [*(pytest.param(era, marks=pytest.mark.long) for era in ("1.0.8", "1.0.10")), "1.0.16"])
 def test_agent_that_speaks_before_the_daemon_listens(
     start_daemon: StartDaemon, boot_guest: GuestFactory, era: str
 ) -> None:

@@ -25,7 +25,7 @@ def host(alpha: Host, clean_hosts: None) -> Iterator[Host]:
     assert "Traceback" not in alpha.log_text()
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 def test_daemon_restart_counts_and_writes_nothing(host: Host, boot_guest: GuestFactory, end: signal.Signals) -> None:
     guest = boot_guest(ONE_CHANNEL)
     before = wait_agreed(guest, 3, arrivals=1)
@@ -71,6 +71,7 @@ def test_libvirtd_restart_is_no_arrival(host: Host, boot_guest: GuestFactory, ki
     wait_agreed(newcomer, 3, arrivals=1)
 
 
+@pytest.mark.long
 def test_libvirtd_that_hangs(host: Host, boot_guest: GuestFactory) -> None:
     host.stop_sidecard()
     host.start_sidecard("[libvirt]\nkeepalive_seconds = 1\n")

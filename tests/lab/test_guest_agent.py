@@ -304,7 +304,7 @@ def test_a_driver_that_is_unbound_and_bound_again(alpha: Host, clean_hosts: None
     wait_for(lambda: "API version 3 in force" in guest.agent_log(OVIRT_PORT), 20, "the agent to be told")
 
 
-@pytest.mark.parametrize("channels", [(LEGACY_PORT,), (LEGACY_PORT, OVIRT_PORT)])
+@pytest.mark.parametrize("channels", [pytest.param((LEGACY_PORT,), marks=pytest.mark.long), (LEGACY_PORT, OVIRT_PORT)])
 def test_both_names_of_the_port(
     alpha: Host, clean_hosts: None, boot_guest: GuestFactory, channels: tuple[str, ...]
 ) -> None:

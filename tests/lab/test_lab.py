@@ -210,6 +210,7 @@ def test_agent_survives_without_a_host(shared_guest: Guest) -> None:
     assert shared_guest.agent_version() == 3
 
 
+@pytest.mark.long
 def test_legacy_port_is_preferred(boot_guest: GuestFactory) -> None:
     guest = boot_guest(GuestSpec(channels=(OVIRT_PORT, LEGACY_PORT), agent=AgentSpec(era="1.0.11")))
     with RawChannel(guest.channel_socket(LEGACY_PORT)) as channel:
@@ -253,6 +254,7 @@ def test_scripted_qga_is_asked_and_answers(shared_guest: Guest, step: Step) -> N
     stop_scripted_qga(shared_guest)
 
 
+@pytest.mark.long  # facts about libvirt, which test_qga_hostile stands on
 @pytest.mark.parametrize(
     ("script", "first", "then"),
     [

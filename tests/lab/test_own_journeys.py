@@ -102,6 +102,7 @@ def test_tools_that_may_not_be_upgraded_are_up_to_date_and_a_rewrite_is_no_write
     wait_for_tools(guest, upgradable="true", up_to_date="false")
 
 
+@pytest.mark.long
 def test_other_versions_of_the_tools(host: Host, boot_guest: GuestFactory) -> None:
     host.start_sidecard('[tools]\ncurrent = {guest-tools = "1.4.0-12"}\n')
     guest = boot_guest(OWN_GUEST)

@@ -128,7 +128,9 @@ def test_a_broken_policy_admits_and_is_reported(hosts: tuple[Host, Host], boot_g
     assert "'perhaps'" not in alpha.log_text()
 
 
-@pytest.mark.parametrize("text", ["import time\ntime.sleep(30)\n", "raise SystemError\n", None])
+@pytest.mark.parametrize(
+    "text", ["import time\ntime.sleep(30)\n", pytest.param("raise SystemError\n", marks=pytest.mark.long), None]
+)
 def test_a_helper_that_does_not_work_admits(
     hosts: tuple[Host, Host], boot_guest: GuestFactory, tmp_path: Path, text: str | None
 ) -> None:

@@ -43,7 +43,9 @@ def wait_both(guest: Guest, ovirt: int, qga: str, arrivals: int) -> Record:
     return wait_for_record(guest, f"both agreed at {ovirt} and {qga} (arrivals {arrivals})", accept)
 
 
-@pytest.mark.parametrize("postcopy", [False, True], ids=["precopy", "postcopy"])
+@pytest.mark.parametrize(
+    "postcopy", [pytest.param(False, id="precopy"), pytest.param(True, id="postcopy", marks=pytest.mark.long)]
+)
 def test_both_dialects_to_a_lower_host_and_back(
     hosts: tuple[Host, Host], boot_guest: GuestFactory, postcopy: bool
 ) -> None:
@@ -73,6 +75,7 @@ def test_asked_once_an_arrival(hosts: tuple[Host, Host], boot_guest: GuestFactor
         assert infos_received(guest) == stop
 
 
+@pytest.mark.long
 def test_managed_save_and_restore(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     alpha, _beta = hosts
     guest = boot_guest()
