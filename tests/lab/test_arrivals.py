@@ -146,6 +146,7 @@ def test_undefined_while_it_runs(host: Host, boot_guest: GuestFactory) -> None:
     assert "Traceback" not in host.log_text()
 
 
+@pytest.mark.long
 def test_two_domains_at_once(host: Host, define_guest: GuestFactory) -> None:
     guests = [define_guest(ONE_CHANNEL), define_guest(GuestSpec(channels=(OVIRT_PORT,), agent=AgentSpec(era="1.0.11")))]
     for guest in guests:

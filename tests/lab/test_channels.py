@@ -124,6 +124,7 @@ def test_another_program_holds_the_channel(alpha: Host, start_daemon: StartDaemo
     assert guest.agent_received() == [], "nothing of ours reached the agent past the other program"
 
 
+@pytest.mark.long
 def test_a_program_that_cannot_be_seen_holds_the_channel(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
     guest = boot_guest(ONE_CHANNEL)
     # This process is in another network namespace than the host, and so in another list of sockets.

@@ -329,6 +329,7 @@ def test_cancelled_migration(shared_guest: Guest, alpha: Host, beta: Host, step:
     agree(shared_guest, 2)
 
 
+@pytest.mark.long
 def test_reset(shared_guest: Guest, step: Step) -> None:
     agree(shared_guest, 3)
     with step("reset to answer"):
@@ -377,6 +378,7 @@ def test_snapshot_revert(boot_guest: GuestFactory, step: Step) -> None:
     agree(guest, 3)
 
 
+@pytest.mark.long
 def test_transient_guest(boot_guest: GuestFactory, beta: Host) -> None:
     guest = boot_guest(GuestSpec(persistent=False, channels=(QGA_PORT,), agent=None))
     guest.migrate(beta)

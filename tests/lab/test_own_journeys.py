@@ -115,6 +115,7 @@ def test_other_versions_of_the_tools(host: Host, boot_guest: GuestFactory) -> No
         assert wait_for_tools(guest, version=told, up_to_date=verdict).ovirt["version"] == "4"
 
 
+@pytest.mark.long
 def test_without_our_agent_the_tools_are_those_of_the_other_agents(host: Host, boot_guest: GuestFactory) -> None:
     host.start_sidecard('[tools]\ncurrent = {applications = "1.0.16", qga = "9.0"}\n')
     guest = boot_guest(GuestSpec(channels=(OVIRT_PORT, QGA_PORT)))

@@ -83,6 +83,7 @@ def test_a_host_below_the_minimum_refuses_with_its_daemon_up_and_down(
     wait_agreed(guest, 3, arrivals=2)
 
 
+@pytest.mark.long
 def test_an_offline_migration_is_refused_likewise(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     alpha, beta = hosts
     guest = boot_guest(spec(NEEDS_3))

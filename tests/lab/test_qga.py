@@ -71,6 +71,7 @@ def test_start(start_daemon: StartDaemon, boot_guest: GuestFactory) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_paused_start(alpha: Host, start_daemon: StartDaemon, define_guest: GuestFactory) -> None:
     start_daemon(IMPATIENT)
     guest = define_guest(ONE_CHANNEL)

@@ -147,6 +147,7 @@ def test_agent_that_died_before_the_move(hosts: tuple[Host, Host], boot_guest: G
     wait_both(guest, 3, "7.2", arrivals=2)
 
 
+@pytest.mark.long
 def test_killed_right_when_it_is_asked(hosts: tuple[Host, Host], boot_guest: GuestFactory) -> None:
     _alpha, beta = hosts
     beta.start_sidecard()
