@@ -29,20 +29,21 @@ ARRIVAL_STEPS = [step for step in Step if step not in HOST_STEPS + MESSAGE_STEPS
 TOLD = {step for step in ARRIVAL_STEPS[ARRIVAL_STEPS.index(Step.JOB_TO_ASK) :] if step is not Step.VERSION_TO_SEND}
 # The others differ from one of these in less than it takes to tell; all of them are in the chain below.
 CHOSEN = (Step.LOOK_DONE, Step.REFRESH_SENT, Step.RESUMED_TOLD, Step.RECORD_SET, Step.VERSION_SENT, Step.AGREED_SET)
-# What every daemon comes to, also one that finds the guest running, and that takes nothing from the next one.
+# What every daemon comes to, also one that finds the guest running, and that takes nothing from the next one. Dialling
+# and writing go on side by side, so what no daemon does once there is a record is before all that belongs to dialling.
 CHAIN = (
     Step.SPOOL_READ,
     Step.SPOOL_REMOVED,
     Step.LOOK_BEGUN,
     Step.LOOK_DONE,
-    Step.CHANNEL_TO_DIAL,
-    Step.CHANNEL_DIALLED,
-    Step.REFRESH_TO_SEND,
-    Step.REFRESH_SENT,
     Step.ARRIVAL_COUNTED,
     Step.JOB_TO_ASK,
     Step.JOB_ASKED,
     Step.RECORD_TO_WRITE,
+    Step.CHANNEL_TO_DIAL,
+    Step.CHANNEL_DIALLED,
+    Step.REFRESH_TO_SEND,
+    Step.REFRESH_SENT,
     Step.HEARTBEAT_RECEIVED,
     Step.VERSION_TO_SEND,
     Step.VERSION_SENT,
