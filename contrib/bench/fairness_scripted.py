@@ -25,7 +25,7 @@ def measure(runs: int) -> dict[str, object]:
     raw: dict[str, list[float]] = {arm: [] for arm in ARMS}
     worst: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with open_peers(1) as flooder, open_peers(ARRIVALS) as others, open_arm("sidecard") as worker:
-        for process in (worker, flooder[0], others[0]):
+        for process in (worker, others[0]):
             process.hurry()
         worker.order("connect", [], 0)
         for run in range(_WARM_UP + runs):

@@ -19,8 +19,9 @@ COUNTS = (1, 10, 100, 1000)
 
 ORDER_TIMEOUT_S = 180.0
 
-# The lowest of those that go before all usual processes.
-PRIORITY = 1
+# The highest of the usual ones. A real-time process shares a CPU with its like in turns of 100 ms, and stands for 50 ms
+# in each second that it would use up: stalls that would be measured as ours.
+NICENESS = -20
 
 # A process that was spawned knows of the parent only what it is given, and its memory is its own.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -44,9 +45,9 @@ class Worker:
         return self._process.pid
 
     def hurry(self) -> None:
-        """From now on it goes before whatever else the machine does, for what is timed by the clock on the wall."""
+        """From now on it goes before what else the machine does, for what is timed by the clock on the wall."""
         with suppress(PermissionError):
-            os.sched_setscheduler(self.pid, os.SCHED_RR, os.sched_param(PRIORITY))
+            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
 
     @property
     def cpu_s(self) -> float:
