@@ -12,7 +12,8 @@ The rules, each of which closes a hole that an implementation fell into (cases o
 * An original agent offers its version only at its next heartbeat. What it sends in answer to ``refresh`` before that
   may prove that a version is in force at its end, and the record that came along says what it offered last. Both
   together, and neither alone, are answered with ``api-version`` once an arrival; the heartbeat confirms or corrects.
-* One 0 is the greeting of a freshly started agent, not a verdict; the second in a row is.
+* One 0 is the greeting of a freshly started agent, not a verdict; the second in a row is. On a host capped to 0 the
+  first does not even replace what was offered before.
 * Everything a guest can repeat has a budget: see ``flapping``.
 
 The session has inputs (``connect``, ``receive_data``, ``port_opened``, ``tick``…), ``data_to_send`` for the bytes to
@@ -76,6 +77,7 @@ class HostSession:
         self._stage = stage
         self._version = 0
         self._offer, self._hint = offer, hint
+        self._last_was_zero = False
         self._arrived_at = self._quiet_since = now
         self._flapping = Flapping()
         self._reader = OvirtReader()
@@ -245,7 +247,10 @@ class HostSession:
         self._quiet_since = self._now
         self._hint = None  # older than this
         self._outbox.refresh_once(self._maximum, self._now)  # the one that was held back while the port flapped
-        self._offer = offer
+        # A host capped to 0 keeps what it knows: an agent that waits for a version says 0 now and then, for ever.
+        if self._maximum or offer != 0 or self._last_was_zero or not self._offer:
+            self._offer = offer
+        self._last_was_zero = offer == 0
         self._conclude(*_judge_offer(offer, self._maximum))
 
     # The decision.

@@ -211,6 +211,16 @@ def test_a_host_capped_to_zero_is_unversioned_and_keeps_the_offer(offers: list[i
     assert sent(session) == []
 
 
+def test_a_host_capped_to_zero_keeps_the_offer_of_an_agent_that_greets_anew() -> None:
+    session = connected(0)
+    kept = []
+    for now, offer in enumerate([4, 0, 4, 0, 0, 0, 3, None, 0]):
+        session.receive_data(heartbeat(offer), float(now))
+        kept.append(session.view.guest)
+    assert kept == [4, 4, 4, 4, 0, 0, 3, None, 0]
+    assert sent(session) == []
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, 4),

@@ -47,6 +47,7 @@ class Trace(RuleBasedStateMachine):
         self.online = self.refreshed = False
         self.verdict: Verdict | None = None
         self.offer: int | None = None
+        self.last: int | None = None
         self.verdicts, self.refreshes = Minute(), Minute()
         self.flaps_until = 0.0
 
@@ -151,7 +152,10 @@ class Trace(RuleBasedStateMachine):
 
     def take_offer(self, offer: int | None, before: list[dict[str, object]]) -> None:
         self.quiet_since = self.now
-        self.offer = offer
+        greets = offer == 0 and self.last != 0
+        if not (greets and self.maximum == 0 and self.offer):
+            self.offer = offer
+        self.last = offer
         self.check_sent([*before, *self.owe_refresh(), *self.conclude()])
 
     @precondition(lambda self: self.online)
