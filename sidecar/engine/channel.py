@@ -30,6 +30,9 @@ class Channel(Protocol):
     def agreements(self) -> int:
         """How often a version was agreed anew on this channel, by the live view."""
 
+    def arrived(self) -> None:
+        """The guest has arrived: no state of this channel is older."""
+
     def port_changed(self, opened: bool) -> None:
         """QEMU reports the guest's end."""
 

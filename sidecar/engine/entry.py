@@ -66,6 +66,11 @@ class Entry(Generic[VersionT]):
         """When the row will change by itself, in the guest's seconds."""
         return self._settling.deadline
 
+    def begin(self) -> None:
+        """The arrival that the row is about is now: it was not in any state before."""
+        self._since = render_time(self._wall_clock())
+        self.row = self._render_row()
+
     def update(self, live: ChannelView[VersionT], now: float) -> None:
         """Take the live view as of ``now``, in the guest's seconds."""
         before = self._settling.settled

@@ -131,6 +131,10 @@ class OvirtChannel:
 
     # What the stay tells.
 
+    def arrived(self) -> None:
+        """See ``Channel``."""
+        self._entry.begin()
+
     def port_changed(self, opened: bool) -> None:
         """QEMU reports the guest's end."""
         if opened:

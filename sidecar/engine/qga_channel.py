@@ -119,6 +119,10 @@ class QgaChannel:
 
     # What the stay tells.
 
+    def arrived(self) -> None:
+        """See ``Channel``."""
+        self._entry.begin()
+
     def port_changed(self, opened: bool) -> None:
         """See ``Channel``; libvirt reports its own agent's end by ``agent_changed``, when it can be spoken to."""
         if not self._libvirt_reports:

@@ -284,6 +284,8 @@ class Stay:
             arrived=render_time(self._surroundings.wall_clock()),
             channels=(),
         )
+        for channel in self._channels:
+            channel.arrived()
         logger.info("%s: arrived (%s), arrival %d", self._label, origin, self._arrival.arrivals)
         self._news.note_arrival(self._arrival)
         self._surroundings.tally.arrivals[origin] += 1

@@ -59,6 +59,15 @@ class TestStart:
             await settle(1)
             assert arrival(domain) == ("start", 1)
 
+    async def test_no_state_is_older_than_the_arrival(self) -> None:
+        async with LoneHost().running() as host:
+            domain = host.add_domain()
+            await host.hook(domain, "started")
+            await settle(30)
+            await resume(host, domain, Origin.START)
+            assert domain.live is not None
+            assert host.row(domain).since == domain.live.arrived
+
     async def test_resumed_is_waiting_when_the_hooks_look_ends(self) -> None:
         async with LoneHost().running() as host:
             domain = host.add_domain()
