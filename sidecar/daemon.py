@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import fcntl
 import gc
 import logging
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check_config:
         return 0
     systemd.configure_logging(configuration.log.level)
+    faulthandler.enable()  # libvirt's client library may crash (docs/problems.md): the log says so, and where
     try:
         stuck = asyncio.run(_serve(configuration, options.config))
     except MisuseError as error:

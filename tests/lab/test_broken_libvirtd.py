@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab.arrival_faults import hooked, migrating, note_before, recorded_on, require_one_arrival, settle
 from tests.lab.conftest import GuestFactory
+from tests.lab.crashes import restarting
 from tests.lab.fault_points import Step, let_go_on, start_stopping_at, wait_stopped
 from tests.lab.guest import Guest
 from tests.lab.harm import Vigil
@@ -80,7 +81,7 @@ def other(alpha: Host, beta: Host, guest: Guest) -> Host:
 def test_libvirtd_broken_at_a_step(guest: Guest, other: Host, step: Step, fault: Fault) -> None:
     before = note_before(guest, 4)
     start_stopping_at(other, step, IMPATIENT)
-    with Vigil(guest, guest.here, other) as vigil:
+    with restarting(other, IMPATIENT), Vigil(guest, guest.here, other) as vigil:
         with vigil.moving(), migrating(guest, other):
             wait_stopped(other)
         counted = recorded_on(other, guest)
