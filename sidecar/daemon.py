@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 # How long the calls to libvirt that are under way may take to return when we stop.
 STOP_S = 2.0
 
+STDERR = 2
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code: 0 after a clean stop, 1 where another runs, 2 for wrong usage or configuration."""
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check_config:
         return 0
     systemd.configure_logging(configuration.log.level)
-    faulthandler.enable()  # libvirt's client library may crash (docs/problems.md): the log says so, and where
+    faulthandler.enable(STDERR)  # libvirt's client library may crash (docs/problems.md): the log says so, and where
     try:
         stuck = asyncio.run(_serve(configuration, options.config))
     except MisuseError as error:

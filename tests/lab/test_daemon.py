@@ -118,3 +118,10 @@ def test_domain_with_an_odd_name(host: Host, boot_guest: GuestFactory) -> None:
     host.virsh("managedsave", guest.name)
     guest.start()
     wait_agreed(guest, 3, arrivals=2)
+
+
+def test_a_crash_is_in_the_log(host: Host) -> None:
+    assert host.stop_sidecard(signal.SIGSEGV) in (-signal.SIGSEGV, 128 + signal.SIGSEGV)
+    host.start_sidecard()
+    assert "Fatal Python error: Segmentation fault" in host.log_text()
+    assert "in virEventRunDefaultImpl" in host.log_text()  # libvirt's binding by name, whichever thread was in it
